@@ -1,0 +1,1 @@
+"""Figures and tables that a command of this project remakes, one module each."""
