@@ -1,0 +1,113 @@
+"""What an engine is, and how it paints: the one boundary between a trained model and whoever decodes with it.
+
+An engine is three calls. ``encode`` and ``step`` hand out and take arrays of the engine's own kind (numpy, torch,
+device memory); only the window goes in and only the picture comes out. The sampler lives here and is the same for
+all of them, so two engines can differ in nothing but the numerics of three networks. This module imports no runtime.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.cleaning import Cleaning
+from dynadiff.diffusion import Schedule
+from dynadiff.errors import UserError
+
+MANIFEST = "engine.json"
+MASK = "mask.nii.gz"
+
+
+class Engine(Protocol):
+    """Brain module, one guided sampling step, and the VAE decoder of one subject."""
+
+    def encode(self, window: NDArray[np.float32]) -> Any:
+        """Cleaned window (voxels, volumes) to image tokens."""
+
+    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+        """Sampling step ``i`` of the latent, guidance included; the first latent may be a numpy array (c, h, w)."""
+
+    def render(self, latent: Any) -> NDArray[np.uint8]:
+        """Final latent to an RGB picture (height, width, 3)."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a decoder must know of an engine before it loads it; stored as ``engine.json`` in the engine's folder."""
+
+    kind: str  # onnx, trt or trt-rtx
+    subject: str  # whose brain: models do not transfer between subjects
+    tr: float  # seconds
+    voxels: int
+    mask_sha256: str  # of the mask as stored in this folder, see mask_digest
+    window_offset: int  # volumes from the picture's onset to the first volume of the window
+    window_length: int  # volumes
+    cleaning: Cleaning  # what the windows of training went through
+    latent_shape: tuple[int, int, int]
+    picture_size: int  # pixels, square
+    steps: int
+    guidance: float
+    schedule: Schedule
+    files: dict[str, str]  # file name to sha256, everything in the folder but the manifest
+
+    def save(self, folder: Path) -> None:
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read and check a manifest and the files it lists; an altered or missing file is the user's to mend."""
+        path = folder / MANIFEST
+        try:
+            raw = json.loads(path.read_text())
+            if set(raw) != {f.name for f in fields(cls)}:
+                raise ValueError(f"keys {sorted(set(raw) ^ {f.name for f in fields(cls)})}")
+            nested = {"cleaning": Cleaning(**raw["cleaning"]), "schedule": Schedule(**raw["schedule"])}
+            manifest = cls(**raw | nested | {"latent_shape": tuple(raw["latent_shape"])})
+        except FileNotFoundError:
+            raise UserError(
+                f"no engine in {folder}: make one with `dynadiff export onnx --model MODEL --out {folder}`"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is not an engine manifest of this version ({error}): export the engine again"
+            ) from None
+        for name, sha256 in manifest.files.items():
+            if not (folder / name).is_file() or file_digest(folder / name) != sha256:
+                raise UserError(
+                    f"{folder / name} is missing or not the file that was exported: export the engine again"
+                )
+        return manifest
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mask_digest(mask: NDArray[np.bool_]) -> str:
+    """Identity of a mask: its shape and which voxels are in it."""
+    return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask, axis=None).tobytes()).hexdigest()
+
+
+def load_mask(folder: Path) -> NDArray[np.bool_]:
+    """The brain mask (x, y, z) beside an engine or a model."""
+    return np.asarray(np.asanyarray(nib.load(folder / MASK).dataobj) > 0)
+
+
+def paint(engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], steps: int) -> NDArray[np.uint8]:
+    """Decode one cleaned window (voxels, volumes) from initial ``noise`` (c, h, w) to a picture (h, w, 3)."""
+    tokens = engine.encode(window)
+    latent: Any = noise
+    for i in range(steps):
+        latent = engine.step(latent, tokens, i)
+    return engine.render(latent)
+
+
+def initial_noise(seed: int, latent_shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """The noise that every picture of a run starts from, so that a change in the picture is a change in the brain."""
+    return np.random.default_rng(seed).standard_normal(latent_shape, dtype=np.float32)

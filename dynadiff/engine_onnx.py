@@ -1,0 +1,40 @@
+"""The ONNX Runtime engine: three graphs and no PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from dynadiff.engine import Manifest
+
+GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
+
+
+def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class OnnxEngine:
+    def __init__(self, folder: Path, manifest: Manifest, threads: int = 0) -> None:
+        self._brain, self._step, self._decoder = (open_session(folder / name, threads) for name in GRAPHS)
+        self._timesteps = manifest.schedule.timesteps(manifest.steps)
+        self._ab = manifest.schedule.ddim(manifest.steps).astype(np.float32)
+        self._guidance = np.array(manifest.guidance, np.float32)
+
+    def encode(self, window: NDArray[np.float32]) -> Any:
+        return self._brain.run(None, {"window": window[None]})[0]
+
+    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+        inputs = {
+            "latent": latent if latent.ndim == 4 else latent[None], "tokens": tokens,
+            "timestep": self._timesteps[i : i + 1], "guidance": self._guidance, "coefficients": self._ab[i],
+        }  # fmt: skip
+        return self._step.run(None, inputs)[0]
+
+    def render(self, latent: Any) -> NDArray[np.uint8]:
+        return np.asarray(self._decoder.run(None, {"latent": latent})[0][0])

@@ -1,0 +1,56 @@
+"""The torch engine: the reference that every other engine is compared with. Adapters merged, float32, CPU or CUDA."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynadiff.engine import Manifest
+from dynadiff.engines import Decoder
+from dynadiff.model import Model, Render, Step, load_model
+
+
+class TorchEngine:
+    def __init__(self, model: Model, manifest: Manifest) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._brain = model.brain.to(self._device)
+        self._step = Step(model.generator.unet.to(self._device))
+        self._render = Render(model.generator).to(self._device)
+        self._timesteps = torch.from_numpy(manifest.schedule.timesteps(manifest.steps)).to(self._device)
+        self._ab = torch.from_numpy(manifest.schedule.ddim(manifest.steps)).float().to(self._device)
+        self._guidance = torch.tensor(manifest.guidance, device=self._device)
+
+    @torch.inference_mode()
+    def encode(self, window: NDArray[np.float32]) -> Any:
+        return self._brain(torch.from_numpy(window)[None].to(self._device))
+
+    @torch.inference_mode()
+    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+        if isinstance(latent, np.ndarray):
+            latent = torch.from_numpy(latent)[None].to(self._device)
+        return self._step(latent, tokens, self._timesteps[i : i + 1], self._guidance, self._ab[i])
+
+    @torch.inference_mode()
+    def render(self, latent: Any) -> NDArray[np.uint8]:
+        return np.asarray(self._render(latent)[0].cpu().numpy())
+
+
+def manifest_of(model: Model, kind: str, files: dict[str, str]) -> Manifest:
+    """What an engine made of this model must say of itself."""
+    config = model.config
+    return Manifest(
+        kind=kind, subject=config.subject, tr=config.tr, voxels=config.brain.voxels, mask_sha256=config.mask_sha256,
+        window_offset=config.window.offset, window_length=config.window.length, cleaning=config.cleaning,
+        latent_shape=model.generator.latent_shape, picture_size=model.generator.picture_size, steps=config.steps,
+        guidance=config.guidance, schedule=model.generator.schedule, files=files,
+    )  # fmt: skip
+
+
+def open_torch(folder: Path, threads: int) -> Decoder:
+    if threads:
+        torch.set_num_threads(threads)
+    model = load_model(folder, merged=True)
+    manifest = manifest_of(model, "torch", {})
+    return Decoder(TorchEngine(model, manifest), manifest, model.mask)

@@ -1,0 +1,51 @@
+"""Opens an engine by name. Each runtime is imported only when it is asked for, and its absence is an error."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.engine import MANIFEST, Engine, Manifest, load_mask, mask_digest
+from dynadiff.errors import UserError
+
+EMBEDDED = Path(__file__).parent / "assets" / "phantom"  # the model that ships with the package
+KINDS = ("onnx", "torch", "trt", "trt-rtx")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """An engine ready to paint, with what it must be fed."""
+
+    engine: Engine
+    manifest: Manifest
+    mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
+
+
+def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0) -> Decoder:
+    """Open the engine of that kind in an engine folder, or in the subfolder ``kind`` of a model folder.
+
+    ``threads`` bounds the cores a CPU engine uses, 0 for all of them.
+    """
+    if kind not in KINDS:
+        raise UserError(f"there is no engine {kind!r}: choose one of {', '.join(KINDS)}")
+    if kind == "torch":
+        needed = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
+        if not needed:
+            raise UserError("the torch engine needs PyTorch and diffusers: pip install 'dynadiff-realtime[train]'")
+        from dynadiff.engine_torch import open_torch
+
+        return open_torch(folder, threads)
+    if kind in ("trt", "trt-rtx"):
+        raise UserError(f"the {kind} engine is not in this version: use --engine onnx or --engine torch")
+    from dynadiff.engine_onnx import OnnxEngine
+
+    home = folder if (folder / MANIFEST).exists() else folder / kind
+    manifest = Manifest.load(home)
+    if manifest.kind != kind:
+        raise UserError(f"{home} holds a {manifest.kind} engine, not {kind}: use --engine {manifest.kind}")
+    mask = load_mask(home)
+    if int(mask.sum()) != manifest.voxels or mask_digest(mask) != manifest.mask_sha256:
+        raise UserError(f"the mask in {home} is not the one the engine was made with: export the engine again")
+    return Decoder(OnnxEngine(home, manifest, threads), manifest, mask)

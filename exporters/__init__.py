@@ -1,0 +1,1 @@
+"""A trained model becomes an engine folder: ONNX graphs now, TensorRT plans from them."""

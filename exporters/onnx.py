@@ -1,0 +1,127 @@
+"""A model folder becomes three ONNX graphs and a manifest, which is all that a decoding machine needs.
+
+Adapters are merged before export. Weights that half precision holds exactly are stored in it and widened when the
+graph is loaded: half the size, the same arithmetic. Knows models; knows nothing of runtimes and streams.
+"""
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from dynadiff.engine import MANIFEST, MASK, file_digest
+from dynadiff.engine_onnx import GRAPHS
+from dynadiff.engine_torch import manifest_of
+from dynadiff.errors import UserError
+from dynadiff.generator import to_unit
+from dynadiff.image_encoder import ImageEncoder
+from dynadiff.model import Model, Render, Step, generator_folder, load_model
+
+OPSET = 23
+SCORER = "scorer.onnx"
+SMALL = 256  # elements; below it a Cast node costs more than it saves
+
+
+class Scorer(nn.Module):
+    """uint8 pictures (n, s, s, 3) to the image encoder's tokens, flattened: the feature space of identification."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = self.encoder(to_unit(pictures))
+        return tokens.flatten(1)
+
+
+def export_onnx(model_folder: Path, out: Path) -> None:
+    """Write an engine folder; it appears under its name only when it is complete.
+
+    Raises UserError when ``out`` exists and is something else than an engine folder.
+    """
+    if out.exists() and not (out / MANIFEST).exists():
+        raise UserError(f"{out} exists and is no engine folder: give --out another name")
+    model = load_model(model_folder, merged=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        _graphs(model, folder)
+        encoder = generator_folder(model.config.generator, model_folder) / "image_encoder"
+        if encoder.is_dir():
+            _scorer(ImageEncoder.load(encoder), model.generator.picture_size, folder / SCORER)
+        nib.save(nib.Nifti1Image(model.mask.astype(np.uint8), model.affine), folder / MASK)
+        files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+        manifest_of(model, "onnx", files).save(folder)
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+
+
+def _graphs(model: Model, folder: Path) -> None:
+    config, generator = model.config, model.generator
+    latent = torch.randn(1, *generator.latent_shape)
+    tokens = torch.randn(1, *config.brain.tokens)
+    window = torch.randn(1, config.brain.voxels, config.brain.volumes)
+    step = (latent, tokens, torch.tensor([500]), torch.tensor(3.0), torch.tensor([1.0, -0.1]))
+    brain, stepper, decoder = (folder / name for name in GRAPHS)
+    export(model.brain, (window,), brain, ["window"], "tokens")
+    export(
+        Step(generator.unet),
+        step,
+        stepper,
+        ["latent", "tokens", "timestep", "guidance", "coefficients"],
+        "next",
+    )
+    export(Render(generator), (latent,), decoder, ["latent"], "picture")
+
+
+def _scorer(encoder: ImageEncoder, size: int, path: Path) -> None:
+    pictures = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    shapes = ({0: torch.export.Dim("n", min=1, max=4096)},)
+    export(Scorer(encoder), (pictures,), path, ["pictures"], "features", shapes)
+
+
+def export(
+    network: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path, names: list[str], output: str,
+    dynamic_shapes: tuple[dict[int, torch.export.Dim], ...] | None = None,
+) -> None:  # fmt: skip
+    """Write one network as one file, with fixed shapes unless ``dynamic_shapes`` says otherwise."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of torch's own internals
+        program = torch.onnx.export(
+            network.eval(), inputs, input_names=names, output_names=[output], dynamo=True, opset_version=OPSET,
+            dynamic_shapes=dynamic_shapes, verbose=False,
+        )  # fmt: skip
+    assert program is not None  # it is None only for the old exporter
+    proto = halve(program.model_proto)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store each float32 weight that float16 holds exactly as float16, behind a Cast back to float32."""
+    graph = model.graph
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < SMALL or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
+    return model
