@@ -5,6 +5,7 @@ Knows shapes and colours. Knows nothing of scenes, brains or file formats; `dyna
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -15,7 +16,12 @@ Point = tuple[float, float]
 SHIFT = 6  # fractional bits of the coordinates handed to OpenCV
 
 WHITE, BLACK, GREY = (245.0, 245.0, 245.0), (25.0, 25.0, 30.0), (140.0, 140.0, 145.0)
-BROWN, SKIN, LEAF, GLASS = (120.0, 75.0, 40.0), (232.0, 186.0, 150.0), (60.0, 140.0, 60.0), (170.0, 215.0, 240.0)
+BROWN, SKIN, LEAF, GLASS = (
+    (120.0, 75.0, 40.0),
+    (232.0, 186.0, 150.0),
+    (60.0, 140.0, 60.0),
+    (170.0, 215.0, 240.0),
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Pen:
 
     def line(self, points: Sequence[Point], width: float, colour: Colour | None = None) -> None:
         """A band of the given width along a polyline, with round joints."""
-        for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+        for (x0, y0), (x1, y1) in pairwise(points):
             dx, dy = x1 - x0, y1 - y0
             k = width / 2 / max(float(np.hypot(dx, dy)), 1e-9)
             n = (-dy * k, dx * k)
@@ -276,6 +282,6 @@ def snowman(p: Pen) -> None:
 
 DRAW: dict[str, Callable[[Pen], None]] = {
     draw.__name__: draw
-    for draw in (face, house, cat, bottle, scissors, shoe, chair, car, boat, tree, flower, fish, bird, cup, clock, apple,
-                 lamp, key, umbrella, plane, butterfly, mushroom, snowman)
+    for draw in (face, house, cat, bottle, scissors, shoe, chair, car, boat, tree, flower, fish, bird, cup, clock,
+                 apple, lamp, key, umbrella, plane, butterfly, mushroom, snowman)
 }  # fmt: skip

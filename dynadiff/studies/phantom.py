@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
 
+from dynadiff.baselines import ridge
 from dynadiff.cleaning import Cleaning, drift_terms
 from dynadiff.design import VOLUMES
 from dynadiff.identification import bootstrap_ci, correlations, n_way_top1, two_way
@@ -23,8 +23,6 @@ from dynadiff.visual_features import SIZE, gabor_energy
 from dynadiff.windows import WindowSpec, offline_windows
 
 WAYS = 50
-PENALTIES = np.logspace(-2, 4, 13)  # in units of the mean eigenvalue of the kernel
-FOLDS = 5  # every fifth run is held out and chooses the penalty
 FIR_LAGS = 18  # 24 s
 GABOR_GRID, LAB_SIDE = 4, 8
 
@@ -82,7 +80,7 @@ def measure(
     keep = ~np.isin(known.ids, [*tested.ids.tolist(), *nsd.shared_ids()])
     known = Trials(known.windows[keep], known.ids[keep], known.runs[keep])
     truth = picture_features(np.concatenate([known.ids, tested.ids]), n_known=len(known.ids))
-    predicted = ridge(known, truth[: len(known.ids)], tested.windows)
+    predicted = ridge(known.windows, truth[: len(known.ids)], known.runs, tested.windows)
     dealt = np.random.default_rng(0).permutation(len(predicted))
     tsnr, tsnr_brain, lag1 = noise(nsd, subject, test)
     return PhantomQuality(
@@ -110,20 +108,6 @@ def load_trials(nsd: NSD, subject: int, sessions: Collection[int], spec: WindowS
         ids.append([int(event.picture) for event in events])
         runs.append(np.full(len(events), number))
     return Trials(np.concatenate(windows), np.concatenate(ids), np.concatenate(runs))
-
-
-def ridge(known: Trials, targets: Floats, windows: Floats) -> Floats:
-    """Targets (n, d) predicted for other windows by kernel ridge; held-out runs choose the penalty."""
-    kernel = known.windows @ known.windows.T
-    held = np.unique(known.runs, return_inverse=True)[1] % FOLDS == 0
-    values, vectors = eigh(kernel[np.ix_(~held, ~held)])
-    project, rotated = kernel[np.ix_(held, ~held)] @ vectors, vectors.T @ targets[~held]
-    penalties = PENALTIES * values.mean()
-    fits = (project @ (rotated / (values + penalty)[:, None]) for penalty in penalties)
-    penalty = penalties[int(np.argmin([np.square(fit - targets[held]).sum() for fit in fits]))]
-    kernel[np.diag_indices_from(kernel)] += penalty
-    weights = cho_solve(cho_factor(kernel), targets)
-    return np.asarray((windows @ known.windows.T) @ weights, np.float32)
 
 
 def picture_features(ids: NDArray[np.int64], n_known: int) -> Floats:

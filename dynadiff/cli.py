@@ -1,0 +1,121 @@
+"""The command line of training and export. Knows options; a command imports what it starts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynadiff import commands
+from dynadiff.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, judge and export decoders of images from fMRI time series.",
+)
+
+Root = Annotated[Path | None, typer.Option(help="NSD tree; the phantom's, made on first use, without it.")]
+Subject = Annotated[int, typer.Option(help="Whose brain.")]
+Model = Annotated[Path | None, typer.Option(help="Model folder; the embedded one without it.")]
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    preset: Annotated[str, typer.Option(help="phantom, or paper.")] = "phantom",
+    root: Root = None,
+    subject: Subject = 1,
+    generator: Annotated[
+        str,
+        typer.Option(help="A diffusers folder, or 'embedded'; without it the small one is trained first."),
+    ] = "generator",
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in OUT.")] = False,
+) -> None:
+    """Train a decoder on every session but the first, whose pictures are held out."""
+    _torch()
+    from dynadiff.recipes import Recipe, train_recipe
+
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
+    train_recipe(Recipe(preset, _phantom(root, subject), subject, out, generator, steps))
+
+
+@app.command()
+def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed: int = 0) -> None:
+    """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
+    _torch()
+    from dynadiff.report import print_evaluation
+
+    print_evaluation(_folder(model), _phantom(root, subject), subject, seed)
+
+
+@app.command()
+def export(
+    kind: Annotated[str, typer.Argument(help="onnx.")],
+    out: Annotated[Path, typer.Option(help="Engine folder to write.")],
+    model: Model = None,
+) -> None:
+    """Write the engine that `realtime decode` runs."""
+    if kind != "onnx":
+        raise UserError(f"export to {kind!r} is not in this version: choose onnx")
+    _torch()
+    from exporters.onnx import export_onnx
+
+    export_onnx(_folder(model), out)
+    size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
+    typer.echo(f"{out}: {size:.1f} MB")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="phantom: how real it is; haxby: a real recording, all folds.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby).")] = None,
+    out: Annotated[Path, typer.Option(help="Where it keeps what it has done.")] = Path("studies"),
+    root: Root = None,
+    subject: Subject = 1,
+) -> None:
+    """Remake a table of the README."""
+    if name == "phantom":
+        from dynadiff.report import print_phantom
+
+        print_phantom(_phantom(root, subject), subject)
+    elif name == "haxby":
+        _torch()
+        from dynadiff.studies.haxby import print_haxby
+
+        if data is None:
+            raise UserError("the haxby study needs the recording: give its folder with --data")
+        print_haxby(data, out)
+    else:
+        raise UserError(f"there is no study {name!r}: choose phantom or haxby")
+
+
+def main() -> None:
+    """The command `dynadiff`."""
+    commands.run(app)
+
+
+def _torch() -> None:
+    import importlib.util
+
+    missing = [name for name in ("torch", "diffusers", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{missing[0]} is not installed: pip install 'dynadiff-realtime[train]'")
+
+
+def _phantom(root: Path | None, subject: int) -> Path:
+    if root is not None:
+        return root
+    from dynadiff.phantom_tree import cache_root
+    from dynadiff.recipes import prepare_phantom
+
+    prepare_phantom(cache_root(), subject)
+    return cache_root()
+
+
+def _folder(model: Path | None) -> Path:
+    from dynadiff.engines import EMBEDDED
+
+    return model or EMBEDDED

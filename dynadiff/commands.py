@@ -1,0 +1,24 @@
+"""What both command lines share: a user's mistake is one line on stderr and exit code 2."""
+
+import sys
+from collections.abc import Callable
+
+from dynadiff.errors import UserError
+
+
+def run(app: Callable[[], object]) -> None:
+    """Run a typer application; any exception but UserError that comes out of it is a bug and keeps its traceback."""
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """``1,2`` and ``1-4`` as numbers."""
+    try:
+        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        return sorted({n for first, *last in ends for n in range(first, (last or [first])[0] + 1)})
+    except ValueError:
+        raise UserError(f"{option} {text} is no list of numbers: give it as 1,2 or 1-4") from None

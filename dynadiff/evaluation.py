@@ -1,0 +1,118 @@
+"""How good are the pictures? Held-out single trials, against baselines, ceiling and chance, with intervals.
+
+Every row of the table is a set of pictures for the same trials, scored in the same two feature spaces: the image
+encoder's tokens (what a picture shows) and coarse pixels (its layout). Knows models and trials; knows no streams.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynadiff.baselines import nearest, ridge
+from dynadiff.data import Trials
+from dynadiff.engine import initial_noise
+from dynadiff.generator import Generator, load_generator, to_unit
+from dynadiff.identification import (
+    Features,
+    bootstrap_ci,
+    correlations,
+    n_way_top1,
+    permutation_level,
+    pixel_features,
+    two_way,
+)
+from dynadiff.image_encoder import ImageEncoder
+from dynadiff.model import Model, generator_folder, load_model, paint_batch
+from dynadiff.scenes import CATEGORIES
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over trials with its 95 % bootstrap interval over pictures."""
+
+    mean: float
+    low: float
+    high: float
+    chance: float  # 95th percentile of the same mean with pictures dealt to trials at random
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decoder's scores."""
+
+    decoder: str
+    two_way: Score
+    top1: Score  # of 50
+    two_way_pixels: Score
+    named: float  # share of pictures whose category the image encoder names right, NaN where categories are unknown
+
+
+def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterator[Row]:
+    """Score a model on ``test`` trials beside baselines fitted on ``train``; rows come as they are ready.
+
+    Ridge regression stands there twice: to pixels, and to the tokens that the unadapted generator paints from.
+    """
+    model = load_model(folder, merged=True)
+    home = generator_folder(model.config.generator, folder)
+    plain, encoder = load_generator(home).freeze(), ImageEncoder.load(home / "image_encoder")
+    noise = torch.from_numpy(initial_noise(seed, plain.latent_shape))
+
+    def row(decoder: str, pictures: NDArray[np.uint8]) -> Row:
+        return _row(decoder, pictures, test, encoder)
+
+    def paint(generator: Generator, tokens: NDArray[np.float32]) -> NDArray[np.uint8]:
+        config, batches = model.config, torch.from_numpy(tokens).split(BATCH)
+        return np.concatenate([paint_batch(generator, b, noise, config.steps, config.guidance) for b in batches])
+
+    for how, windows in (("online", test.online), ("offline cleaning", test.offline)):
+        yield row(f"Dynadiff, {how}", paint(model.generator, brain_tokens(model, windows)))
+    seen = train.pictures[train.seen]
+    yield row("nearest neighbour, online", seen[nearest(train.online, test.online)])
+    pixels = ridge(train.online, seen.reshape(len(seen), -1).astype(np.float32), train.runs, test.online)
+    yield row("ridge to pixels, online", pixels.reshape(-1, *seen.shape[1:]).clip(0, 255).astype(np.uint8))
+    own = encode_pictures(encoder, train.pictures)[train.seen]
+    tokens = ridge(train.online, own.reshape(len(own), -1), train.runs, test.online).reshape(-1, *own.shape[1:])
+    yield row("ridge to tokens, same generator, online", paint(plain, tokens))
+    yield row("ceiling: the picture's own tokens", paint(plain, encode_pictures(encoder, test.pictures)[test.seen]))
+
+
+@torch.no_grad()
+def brain_tokens(model: Model, windows: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Tokens (n, k, d) of cleaned windows (n, voxels, volumes)."""
+    return torch.cat([model.brain(b.float()) for b in torch.from_numpy(windows).split(BATCH)]).numpy()
+
+
+@torch.no_grad()
+def encode_pictures(encoder: ImageEncoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The image encoder's tokens (n, k, d) of pictures (n, s, s, 3)."""
+    return torch.cat([encoder(to_unit(b)) for b in torch.from_numpy(pictures).split(256)]).numpy()
+
+
+def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: ImageEncoder) -> Row:
+    names = [test.names[k] for k in test.seen]
+
+    def r_of(features: Features) -> NDArray[np.float64]:
+        return correlations(features(pictures), features(test.pictures)[test.seen])
+
+    def shown(p: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return encode_pictures(encoder, p).reshape(len(p), -1).astype(np.float64)
+
+    def score(r: NDArray[np.float64], of: Callable[..., NDArray[np.float64]]) -> Score:
+        per_trial = of(r, names)
+        return Score(
+            float(per_trial.mean()),
+            *bootstrap_ci(per_trial, names),
+            permutation_level(r, names, of, draws=100),
+        )
+
+    tokens, pixels = r_of(shown), r_of(pixel_features)
+    said = encoder.classify(torch.from_numpy(encode_pictures(encoder, pictures))).argmax(1).numpy()
+    true = [CATEGORIES.index(test.categories[k]) if test.categories[k] in CATEGORIES else -1 for k in test.seen]
+    named = float(np.mean(said == true)) if min(true) >= 0 else float("nan")
+    return Row(decoder, score(tokens, two_way), score(tokens, n_way_top1), score(pixels, two_way), named)

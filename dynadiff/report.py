@@ -1,0 +1,48 @@
+"""Tables for people: prints what the evaluation and the phantom study find. Knows no arithmetic of its own."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dynadiff.evaluation import Row, Score, evaluate
+from dynadiff.model import load_model
+from dynadiff.nsd import NSD
+from dynadiff.recipes import nsd_trials
+from dynadiff.studies.phantom import measure
+
+
+def print_evaluation(folder: Path, root: Path, subject: int, seed: int) -> None:
+    """Score a model on the held-out first session of a tree."""
+    config = load_model(folder).config
+    size = load_model(folder).generator.picture_size
+    learn, test = nsd_trials(NSD(root), subject, config.cleaning, config.window, size)
+    title = f"{len(test)} held-out single trials, {len(test.names)} pictures; {len(learn)} trials to learn from"
+    table = Table("decoder", "two-way", "50-way top-1", "two-way, pixels", "category named", title=title)
+    rows = list(evaluate(folder, learn, test, seed))
+    for row in rows:
+        table.add_row(row.decoder, *map(_cell, (row.two_way, row.top1, row.two_way_pixels)), f"{100 * row.named:.1f} %")
+    first: Row = rows[0]
+    levels = (first.two_way.chance, first.top1.chance, first.two_way_pixels.chance)
+    table.add_row("chance (95th percentile of permutations)", *(f"{100 * level:.1f} %" for level in levels), "")
+    Console(width=150).print(table)
+
+
+def print_phantom(root: Path, subject: int) -> None:
+    """Measure the phantom beside what is published of, or measured on, real recordings."""
+    found = measure(root, subject)
+    table = Table("quantity", "phantom", "real recordings", title=f"subject {subject}, {found.voxels} voxels")
+    table.add_row("tSNR, median over nsdgeneral", f"{found.tsnr:.0f}", "60-110 (73 studyforrest 3 T, 104 Haxby slice)")
+    table.add_row("tSNR, median over the brain", f"{found.tsnr_brain:.0f}", "")
+    table.add_row("noise autocorrelation, 1 volume apart", f"{found.lag1:.2f}", "0.2-0.5")
+    ridge, shuffled = found.ridge, found.shuffled
+    top1 = f"{100 * ridge.top1:.1f} % [{100 * ridge.top1_ci95[0]:.1f}, {100 * ridge.top1_ci95[1]:.1f}]"
+    table.add_row("50-way top-1, ridge, single trial", top1, "78 % (NSD, rtMindEye); 76 % (3 T)")
+    table.add_row("  the same predictions shuffled", f"{100 * shuffled.top1:.1f} %", "2 % is chance")
+    pair = f"{100 * ridge.two_way:.1f} % [{100 * ridge.two_way_ci95[0]:.1f}, {100 * ridge.two_way_ci95[1]:.1f}]"
+    table.add_row("two-way, ridge, single trial", pair, "")
+    Console(width=120).print(table)
+
+
+def _cell(score: Score) -> str:
+    return f"{100 * score.mean:.1f} % [{100 * score.low:.1f}, {100 * score.high:.1f}]"

@@ -1,0 +1,143 @@
+"""Trains Dynadiff: one stage, one loss, the generator frozen but for adapters on its cross-attention.
+
+Careil, Benchetrit & King (2025), sec. 2.3 and appendix B; the loss as in facebookresearch/dynadiff. Every step draws
+its randomness from (seed, step), so a run that is interrupted and resumed is the run that was not.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynadiff.data import Trials
+from dynadiff.engine import initial_noise
+from dynadiff.generator import posterior, to_unit
+from dynadiff.model import Model, paint_batch
+from dynadiff.train_generator import log_to, save_sheet, steps_from
+
+DIAGNOSE_EVERY = 500
+
+
+@dataclass(frozen=True)
+class Training:
+    """The choices of a training run. The defaults are the paper's."""
+
+    steps: int = 60_000
+    batch: int = 320
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 1000
+    condition_dropout: float = 0.1  # share of samples whose tokens become zero, for guidance
+    offset_noise: float = 0.1  # deviation of the noise shared by all positions of a latent channel
+    online: float = 0.0  # share of windows cleaned as a decoder of the live run cleans them; the paper has none
+    width: int = 1552  # of the brain module
+    dropout: float = 0.5  # inside the brain module
+    seed: int = 0
+
+
+PRESETS = {
+    "paper": Training(),
+    "phantom": Training(steps=5000, batch=64, warmup=200, online=0.5, width=192, weight_decay=0.05),
+}
+
+
+def cubic_timesteps(u: Tensor, train_steps: int = 1000) -> Tensor:
+    """Timesteps ⌊n (1 − u³)⌋ of uniform ``u`` in [0, 1): more of them where the latent is mostly noise."""
+    return (train_steps * (1 - u**3)).long().clamp(0, train_steps - 1)
+
+
+def offset_noise(shape: torch.Size, strength: float) -> Tensor:
+    """Normal noise (b, c, h, w) plus ``strength`` times one value a channel, which frees the mean of the picture."""
+    return torch.randn(shape) + strength * torch.randn(*shape[:2], 1, 1)
+
+
+def diffusion_loss(
+    model: Model, windows: Tensor, mean: Tensor, deviation: Tensor, abar: Tensor, config: Training
+) -> Tensor:
+    """Mean squared error of the predicted noise, for windows (b, voxels, volumes) and their latents' posteriors."""
+    x0 = mean + deviation * torch.randn_like(mean)
+    t = cubic_timesteps(torch.rand(len(x0)), len(abar))
+    noise = offset_noise(x0.shape, config.offset_noise)
+    a = abar[t][:, None, None, None]
+    tokens = model.brain(windows)
+    tokens = tokens * (torch.rand(len(tokens), 1, 1) >= config.condition_dropout)
+    predicted = model.generator.unet(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, tokens).sample
+    return F.mse_loss(predicted.float(), noise)
+
+
+def train(model: Model, trials: Trials, unseen: Trials, config: Training, work: Path) -> None:
+    """Train in place, or go on from ``work/dynadiff.safetensors``; logs and sample sheets go to ``work`` too.
+
+    ``unseen`` trials are only looked at: their loss and pictures are written every few hundred steps.
+    Raises FloatingPointError, naming the step, when the loss is no number; the last checkpoint stays.
+    """
+    mean, deviation = latents(model, trials.pictures)
+    abar = torch.from_numpy(model.generator.schedule.alphas_cumprod()).float()
+    both = [torch.from_numpy(trials.offline), torch.from_numpy(trials.online)]
+    seen = torch.from_numpy(trials.seen)
+    optimiser = torch.optim.AdamW(model.trainable(), lr=config.lr, weight_decay=config.weight_decay)
+    parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Adapters(model)}
+    log = log_to(work / "dynadiff.jsonl")
+    where = work / "dynadiff.safetensors"
+    for step in steps_from(where, parts, optimiser, config.steps, config.lr, config.warmup, config.seed, "dynadiff"):
+        model.brain.train()
+        pick = torch.randint(len(trials), (config.batch,))
+        online = torch.rand(config.batch, 1, 1) < config.online
+        windows = torch.where(online, both[1][pick], both[0][pick]).float()
+        shown = seen[pick]
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = diffusion_loss(model, windows, mean[shown].float(), deviation[shown].float(), abar, config)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
+        optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.trainable(), float("inf"))
+        optimiser.step()
+        if (step + 1) % 50 == 0:
+            log(step=step + 1, loss=loss.item(), gradient=float(norm))
+        if (step + 1) % DIAGNOSE_EVERY == 0:
+            log(step=step + 1, unseen=_unseen_loss(model, unseen, abar, config))
+            save_sheet(work.parent / "samples" / f"dynadiff-{step + 1:05d}.png", _sheet(model, unseen))
+    model.brain.eval()
+
+
+@torch.no_grad()
+def latents(model: Model, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Posterior mean and deviation of every picture's latent, (p, c, h, w) in half precision, computed once."""
+    batches = torch.from_numpy(pictures).split(64)
+    parts = [posterior(model.generator, to_unit(batch)) for batch in batches]
+    return torch.cat([m.half() for m, _ in parts]), torch.cat([s.half() for _, s in parts])
+
+
+class _Adapters(nn.Module):
+    """The adapters of a model's U-Net as a module of their own, so that a checkpoint holds nothing frozen."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        named = [(n, p) for n, p in model.generator.unet.named_parameters() if "lora_" in n]
+        self.adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in named})
+
+
+@torch.no_grad()
+def _unseen_loss(model: Model, unseen: Trials, abar: Tensor, config: Training) -> float:
+    model.brain.eval()
+    torch.manual_seed(0)
+    few = slice(0, 512)
+    mean, deviation = latents(model, unseen.pictures[unseen.seen[few]])
+    windows = torch.from_numpy(unseen.online[few]).float()
+    return diffusion_loss(model, windows, mean.float(), deviation.float(), abar, config).item()
+
+
+def _sheet(model: Model, unseen: Trials) -> list[NDArray[np.uint8]]:
+    """Seen pictures above pictures decoded from single, causally cleaned trials that training never saw."""
+    model.brain.eval()
+    windows = torch.from_numpy(unseen.online[:16]).float()
+    noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
+    with torch.no_grad():
+        tokens = model.brain(windows)
+    painted = paint_batch(model.generator, tokens, noise, model.config.steps, model.config.guidance)
+    return [unseen.pictures[unseen.seen[:16]], painted]
