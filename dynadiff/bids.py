@@ -37,9 +37,7 @@ def bids_run(
     name = _stem(bold_path)
     bold = open_bold(bold_path, _stated_tr(bold_path) if tr is None else tr)
     if bold.tr is None:
-        raise UserError(
-            f"no TR for {bold_path}: add RepetitionTime to its JSON file, or give --tr in seconds."
-        )
+        raise UserError(f"no TR for {bold_path}: add RepetitionTime to its JSON file, or give --tr in seconds.")
     stimuli = _dataset(bold_path) / "stimuli" if stimuli_root is None else stimuli_root
     beside = bold_path.parent / f"{name}_events.tsv"
     if events_path is None and beside.is_file():
@@ -68,9 +66,7 @@ def bids_runs(folder: Path, subject: str) -> list[Run]:
     home = folder / f"sub-{subject.removeprefix('sub-')}"
     if not home.is_dir():
         there = ", ".join(sorted(p.name[4:] for p in folder.glob("sub-*") if p.is_dir())) or "none"
-        raise UserError(
-            f"subject {subject} is not in {folder}: subjects there are {there}; choose one of them."
-        )
+        raise UserError(f"subject {subject} is not in {folder}: subjects there are {there}; choose one of them.")
     paths = [p for p in home.glob("**/func/*_bold.nii*") if p.suffix in (".nii", ".gz")]
     if not paths:
         raise UserError(f"{home} holds no func/*_bold.nii.gz: copy the runs of the subject there.")

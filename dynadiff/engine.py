@@ -7,7 +7,7 @@ all of them, so two engines can differ in nothing but the numerics of three netw
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +82,18 @@ class Manifest:
                     f"{folder / name} is missing or not the file that was exported: export the engine again"
                 )
         return manifest
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What a user may change about the sampling of an engine; None keeps what its manifest says."""
+
+    steps: int | None = None
+    guidance: float | None = None
+
+    def over(self, manifest: Manifest) -> Manifest:
+        steps = manifest.steps if self.steps is None else self.steps
+        return replace(manifest, steps=steps, guidance=manifest.guidance if self.guidance is None else self.guidance)
 
 
 def file_digest(path: Path) -> str:

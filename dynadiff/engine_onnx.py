@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dynadiff.engine import Manifest
+from dynadiff.identification import Features
 
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
+SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
 
 def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
@@ -38,3 +41,14 @@ class OnnxEngine:
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
         return np.asarray(self._decoder.run(None, {"latent": latent})[0][0])
+
+
+def open_scorer(path: Path, size: int) -> Features:
+    """The image encoder as a feature space: pictures (n, h, w, 3) of any size to features (n, d)."""
+    session = open_session(path)
+
+    def features(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        same = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]
+        return np.asarray(session.run(None, {"pictures": np.stack(same)})[0], np.float64)
+
+    return features

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynadiff.engine import Manifest
+from dynadiff.engine import Manifest, Sampler
 from dynadiff.engines import Decoder
 from dynadiff.model import Model, Render, Step, load_model
 
@@ -48,9 +48,9 @@ def manifest_of(model: Model, kind: str, files: dict[str, str]) -> Manifest:
     )  # fmt: skip
 
 
-def open_torch(folder: Path, threads: int) -> Decoder:
+def open_torch(folder: Path, threads: int, sampler: Sampler) -> Decoder:
     if threads:
         torch.set_num_threads(threads)
     model = load_model(folder, merged=True)
-    manifest = manifest_of(model, "torch", {})
+    manifest = sampler.over(manifest_of(model, "torch", {}))
     return Decoder(TorchEngine(model, manifest), manifest, model.mask)

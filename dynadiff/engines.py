@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.engine import MANIFEST, Engine, Manifest, load_mask, mask_digest
+from dynadiff.engine import MANIFEST, Engine, Manifest, Sampler, load_mask, mask_digest
 from dynadiff.errors import UserError
+from dynadiff.identification import Features
 
 EMBEDDED = Path(__file__).parent / "assets" / "phantom"  # the model that ships with the package
+ENGINES_OWN = Sampler()
 KINDS = ("onnx", "torch", "trt", "trt-rtx")
 
 
@@ -21,9 +23,10 @@ class Decoder:
     engine: Engine
     manifest: Manifest
     mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
+    scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
 
 
-def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0) -> Decoder:
+def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = ENGINES_OWN) -> Decoder:
     """Open the engine of that kind in an engine folder, or in the subfolder ``kind`` of a model folder.
 
     ``threads`` bounds the cores a CPU engine uses, 0 for all of them.
@@ -36,10 +39,10 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0) -> Decode
             raise UserError("the torch engine needs PyTorch and diffusers: pip install 'dynadiff-realtime[train]'")
         from dynadiff.engine_torch import open_torch
 
-        return open_torch(folder, threads)
+        return open_torch(folder, threads, sampler)
     if kind in ("trt", "trt-rtx"):
         raise UserError(f"the {kind} engine is not in this version: use --engine onnx or --engine torch")
-    from dynadiff.engine_onnx import OnnxEngine
+    from dynadiff.engine_onnx import SCORER, OnnxEngine, open_scorer
 
     home = folder if (folder / MANIFEST).exists() else folder / kind
     manifest = Manifest.load(home)
@@ -48,4 +51,6 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0) -> Decode
     mask = load_mask(home)
     if int(mask.sum()) != manifest.voxels or mask_digest(mask) != manifest.mask_sha256:
         raise UserError(f"the mask in {home} is not the one the engine was made with: export the engine again")
-    return Decoder(OnnxEngine(home, manifest, threads), manifest, mask)
+    manifest = sampler.over(manifest)
+    scorer = open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
+    return Decoder(OnnxEngine(home, manifest, threads), manifest, mask, scorer)

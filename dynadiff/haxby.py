@@ -54,9 +54,7 @@ def haxby_to_bids(source: Path, out: Path) -> None:
     missing = [name for name in (*NOTICES, "mask.nii.gz") if not (source / name).is_file()]
     if missing or not runs:
         what = ", ".join(missing) or "runs/run-001"
-        raise UserError(
-            f"{source} lacks {what}: give the folder of the one-slice Haxby data, notices included."
-        )
+        raise UserError(f"{source} lacks {what}: give the folder of the one-slice Haxby data, notices included.")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give a new folder.")
     blocks = [_blocks(folder) for folder in runs]  # all is checked before anything is written
@@ -66,9 +64,7 @@ def haxby_to_bids(source: Path, out: Path) -> None:
         shutil.copyfile(source / name, out / name)
     shutil.copyfile(source / "mask.nii.gz", out / f"{SUBJECT}_mask.nii.gz")
     (out / "dataset_description.json").write_text(json.dumps(DESCRIPTION, indent=2) + "\n", "utf-8")
-    (out / f"task-{TASK}_bold.json").write_text(
-        json.dumps({"TaskName": TASK, "RepetitionTime": TR}) + "\n", "utf-8"
-    )
+    (out / f"task-{TASK}_bold.json").write_text(json.dumps({"TaskName": TASK, "RepetitionTime": TR}) + "\n", "utf-8")
     (out / "README").write_text(README, "utf-8")
     (out / ".bidsignore").write_text("\n".join((*NOTICES, "*_mask.nii.gz")) + "\n", "utf-8")
     for folder, shown in zip(runs, blocks, strict=True):

@@ -80,9 +80,7 @@ def permutation_level(
 ) -> float:
     """95th percentile of the mean score when reconstructions are dealt to trials at random."""
     rng = np.random.default_rng(seed)
-    return float(
-        np.quantile([score(r[rng.permutation(len(r))], pictures).mean() for _ in range(draws)], 0.95)
-    )
+    return float(np.quantile([score(r[rng.permutation(len(r))], pictures).mean() for _ in range(draws)], 0.95))
 
 
 def _unit(features: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,9 +37,7 @@ class Bold:
     n_volumes: int
     tr: float | None  # seconds; None where the header states none
     affine: NDArray[np.float64]  # (4, 4), voxel to scanner space in mm, RAS+
-    dtype: np.dtype[
-        Any
-    ]  # of the volumes delivered: the file's, little-endian; float32 where the header scales
+    dtype: np.dtype[Any]  # of the volumes delivered: the file's, little-endian; float32 where the header scales
     stored: np.dtype[Any]  # in the file, its byte order included
     offset: int  # bytes before the first volume
     slope: float
@@ -106,14 +104,8 @@ def check_tr(tr: float, where: str) -> float:
     """``tr`` in seconds, if it can be one; ``where`` begins the sentence of the UserError."""
     if 0 < tr <= MAX_TR:
         return tr
-    advice = (
-        f"it looks like milliseconds, so write {tr / 1000:g}"
-        if MAX_TR < tr <= 1000 * MAX_TR
-        else "write seconds"
-    )
-    raise UserError(
-        f"{where} is {tr:g} s, and a repetition time lies above 0 and at most at {MAX_TR:g} s: {advice}."
-    )
+    advice = f"it looks like milliseconds, so write {tr / 1000:g}" if MAX_TR < tr <= 1000 * MAX_TR else "write seconds"
+    raise UserError(f"{where} is {tr:g} s, and a repetition time lies above 0 and at most at {MAX_TR:g} s: {advice}.")
 
 
 def load_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -123,9 +115,7 @@ def load_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """
     image = _load(path)
     if tuple(image.shape) != shape:
-        raise UserError(
-            f"the mask {path} is {image.shape} and the volumes are {shape}: give a mask of the same grid."
-        )
+        raise UserError(f"the mask {path} is {image.shape} and the volumes are {shape}: give a mask of the same grid.")
     with _reading(path):
         mask = np.asanyarray(image.dataobj) > 0
     if not mask.any():
@@ -140,9 +130,7 @@ def masked_series(source: Bold | Run, mask: NDArray[np.bool_], n: int) -> NDArra
     Raises UserError for a mask of another shape and for more volumes than there are.
     """
     if mask.shape != source.shape:
-        raise UserError(
-            f"the mask is {mask.shape} and the volumes are {source.shape}: give a mask of the same grid."
-        )
+        raise UserError(f"the mask is {mask.shape} and the volumes are {source.shape}: give a mask of the same grid.")
     if not 1 <= n <= source.n_volumes:
         raise UserError(f"the run holds {source.n_volumes} volumes and {n} are wanted: give a complete run.")
     voxels = np.nonzero(mask)
@@ -182,6 +170,4 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         reason = str(error).strip().rstrip(".")
-        raise UserError(
-            f"{path} is damaged, cut short or not NIfTI ({reason}): copy or export it again."
-        ) from error
+        raise UserError(f"{path} is damaged, cut short or not NIfTI ({reason}): copy or export it again.") from error

@@ -43,9 +43,7 @@ OBTAIN = (
 def rows_of(design: Sequence[int], categories: Mapping[int, str] = NO_CATEGORIES) -> tuple[Event, ...]:
     """The pictures of a design (one 73k id or 0 per volume), in order."""
     return tuple(
-        Event(row, TRIAL_ROWS, str(image), categories.get(image, ""))
-        for row, image in enumerate(design)
-        if image
+        Event(row, TRIAL_ROWS, str(image), categories.get(image, "")) for row, image in enumerate(design) if image
     )
 
 
@@ -57,16 +55,12 @@ class NSD:
         if not self.root.is_dir():
             raise UserError(f"there is no folder {root}: {OBTAIN}.")
         if not self.subjects():
-            raise UserError(
-                f"{root} holds no NSD time series (nsddata_timeseries/ppdata/subj01/...): {OBTAIN}."
-            )
+            raise UserError(f"{root} holds no NSD time series (nsddata_timeseries/ppdata/subj01/...): {OBTAIN}.")
 
     def subjects(self) -> tuple[int, ...]:
         """The subjects with time series."""
         found = [*self.root.glob("nsddata_timeseries/ppdata/subj*"), *self.root.glob("subj*")]
-        named = (
-            re.fullmatch(r"subj(\d+)", p.name) for p in found if (p / "func1pt8mm" / "timeseries").is_dir()
-        )
+        named = (re.fullmatch(r"subj(\d+)", p.name) for p in found if (p / "func1pt8mm" / "timeseries").is_dir())
         return tuple(sorted({int(m[1]) for m in named if m}))
 
     def sessions(self, subject: int) -> tuple[int, ...]:
@@ -101,9 +95,7 @@ class NSD:
                 f"{path} holds {bold.n_volumes} volumes and not 226: copy the run prepared at 1.8 mm again."
             )
         if bold.tr is not None and abs(bold.tr - TR) > 0.01:
-            raise UserError(
-                f"{path} states a TR of {bold.tr:g} s and not 4/3 s: give the runs prepared at 1.8 mm."
-            )
+            raise UserError(f"{path} states a TR of {bold.tr:g} s and not 4/3 s: give the runs prepared at 1.8 mm.")
         task = "nsdcore" if any(design) else "rest"
         return Run(
             name=f"sub-{subject:02d}_ses-nsd{session:02d}_task-{task}_run-{run:02d}",
@@ -152,9 +144,7 @@ class NSD:
 
     @cached_property
     def _shared(self) -> frozenset[int]:
-        path = self._find(
-            "nsddata/experiments/nsd/nsd_expdesign.mat", "nsd_expdesign.mat", "test_images_ids.npy"
-        )
+        path = self._find("nsddata/experiments/nsd/nsd_expdesign.mat", "nsd_expdesign.mat", "test_images_ids.npy")
         try:
             if path.suffix == ".npy":
                 ids = np.load(path, allow_pickle=False)
@@ -173,9 +163,7 @@ class NSD:
             with path.open(encoding="utf-8", newline="") as file:
                 return {int(row["id"]): row["category"] for row in csv.DictReader(file, delimiter="\t")}
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is not a table of id and category: write the synthetic tree again."
-            ) from error
+            raise UserError(f"{path} is not a table of id and category: write the synthetic tree again.") from error
 
     def _design(self, subject: int, session: int, run: int) -> tuple[int, ...]:
         path = self._folder(subject) / "design" / f"design_session{session:02d}_run{run:02d}.tsv"
@@ -186,9 +174,7 @@ class NSD:
         except ValueError as error:
             raise UserError(f"{path} is not one whole number per line: copy it again.") from error
         if len(design) != DESIGN_ROWS:
-            raise UserError(
-                f"{path} has {len(design)} rows and not {DESIGN_ROWS}: copy the design at 1.8 mm again."
-            )
+            raise UserError(f"{path} has {len(design)} rows and not {DESIGN_ROWS}: copy the design at 1.8 mm again.")
         if wrong := [image for image in design if not 0 <= image <= IMAGES]:
             raise UserError(f"{path} names picture {wrong[0]}, and ids go from 1 to {IMAGES}: copy it again.")
         return design
@@ -206,14 +192,10 @@ class NSD:
     def _files(self, subject: int) -> tuple[tuple[int, int], ...]:
         """(session, run) of every time series of a subject, in order."""
         folder = self._folder(subject) / "timeseries"
-        named = (
-            re.fullmatch(r"timeseries_session(\d{2})_run(\d{2})\.nii\.gz", p.name) for p in folder.iterdir()
-        )
+        named = (re.fullmatch(r"timeseries_session(\d{2})_run(\d{2})\.nii\.gz", p.name) for p in folder.iterdir())
         files = sorted((int(m[1]), int(m[2])) for m in named if m)
         if not files:
-            raise UserError(
-                f"{folder} holds no timeseries_sessionBB_runCC.nii.gz: copy the runs of the subject there."
-            )
+            raise UserError(f"{folder} holds no timeseries_sessionBB_runCC.nii.gz: copy the runs of the subject there.")
         return tuple(files)
 
     def _file_runs(self, subject: int, session: int) -> tuple[int, ...]:
@@ -238,13 +220,9 @@ def _from_brick(path: Path, image: int) -> NDArray[np.uint8]:
         with h5py.File(path) as file:
             brick = file["imgBrick"]
             if brick.dtype != np.uint8 or brick.ndim != 4 or brick.shape[-1] != 3:
-                raise UserError(
-                    f"imgBrick in {path} is {brick.dtype} {brick.shape} and not uint8 RGB: copy it again."
-                )
+                raise UserError(f"imgBrick in {path} is {brick.dtype} {brick.shape} and not uint8 RGB: copy it again.")
             if image > len(brick):
-                raise UserError(
-                    f"{path} holds pictures 1 to {len(brick)} and not {image}: copy the whole file."
-                )
+                raise UserError(f"{path} holds pictures 1 to {len(brick)} and not {image}: copy the whole file.")
             if brick.chunks and not _is_stored(brick, image - 1):
                 raise UserError(f"picture {image} was never written to {path}: copy or write it again.")
             return np.asarray(brick[image - 1], np.uint8)

@@ -35,9 +35,7 @@ class Noise:
     response: float = 0.25  # of the responses to pictures: this is signal, everything below is noise
     autoregressive: float = 0.9  # AR(1), coefficient 0.3 to 0.4 at the TR
     thermal: float = 0.4  # white
-    physiology: float = (
-        0.5  # heart and breath as aliased by the TR, and slow fluctuation; shared between voxels
-    )
+    physiology: float = 0.5  # heart and breath as aliased by the TR, and slow fluctuation; shared between voxels
     drift: float = 1.0  # a line and three slow cosines
     spikes: float = 0.5  # expected number in a run of one-volume displacements
     displacement: float = 0.15  # voxels
@@ -46,9 +44,7 @@ class Noise:
 class Phantom:
     """One subject. ``shape`` is that of its volumes; without it the subject's own of `SHAPES`."""
 
-    def __init__(
-        self, subject: int, seed: int = 0, shape: Shape | None = None, noise: Noise | None = None
-    ) -> None:
+    def __init__(self, subject: int, seed: int = 0, shape: Shape | None = None, noise: Noise | None = None) -> None:
         self.subject, self.seed, self.noise = subject, seed, noise or Noise()
         rng = np.random.default_rng([seed, subject])
         shape = shape or SHAPES[subject]
@@ -149,9 +145,7 @@ def haemodynamic_response(delay: Field, dispersion: Field) -> Field:
     return np.asarray(boxcar / boxcar.max(axis=0), np.float32)
 
 
-def _gamma(
-    t: NDArray[np.float64], peak: NDArray[np.float32], scale: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def _gamma(t: NDArray[np.float64], peak: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float64]:
     """A gamma density without its factor: 1 at its peak."""
     power = peak / scale
     with np.errstate(divide="ignore"):

@@ -63,9 +63,7 @@ def make_head(rng: np.random.Generator, shape: Shape) -> Head:
     radius = np.sqrt(x**2 + y**2 + z**2)
     brain = radius < 1
     cortex = brain & (radius > CORTEX)
-    tissue = np.where(
-        radius < 0.2, 1.35, np.where(cortex, 1.0, 0.85)
-    )  # fluid, grey and white matter on a T2* image
+    tissue = np.where(radius < 0.2, 1.35, np.where(cortex, 1.0, 0.85))  # fluid, grey and white matter on a T2* image
     blurred = gaussian_filter(tissue, 0.7)
     bias = 1 + 0.2 * (radius**2 - 0.5) + 0.06 * smooth_fields(rng, 1, shape, 4.0)[0]  # surface coils
     depth = y + 0.25 * np.abs(z) + 0.06 * smooth_fields(rng, 1, shape, 3.0)[0]
@@ -86,9 +84,7 @@ def make_tuning(rng: np.random.Generator, head: Head) -> Tuning:
     visual = head.nsdgeneral > 0
     area, centre, eccentricity = _retinotopy(*(axis[visual] for axis in _coordinates(shape)))
     size = (np.take(RF_SIZE, area) + np.take(RF_SLOPE, area) * eccentricity).astype(np.float32)
-    cosine, sine = smooth_fields(rng, 2, shape, 1.0)[
-        :, visual
-    ]  # their angle winds around points, as in pinwheels
+    cosine, sine = smooth_fields(rng, 2, shape, 1.0)[:, visual]  # their angle winds around points, as in pinwheels
     colour = smooth_fields(rng, len(COLOURS), shape, 1.2)[:, visual].T
     category = smooth_fields(rng, len(CATEGORIES), shape, 1.5)[:, visual].T
     category[:, CATEGORIES.index(SCRAMBLED)] = -3.0  # object areas hardly respond to scrambled objects

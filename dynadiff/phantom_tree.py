@@ -135,9 +135,7 @@ def _check(subjects: Collection[int], sessions: Collection[int], runs: Collectio
         if subject not in SESSIONS:
             raise UserError(f"there is no subject {subject}: name subjects from 1 to {len(SESSIONS)}.")
         if not 1 <= session <= SESSIONS[subject]:
-            raise UserError(
-                f"subject {subject} has no session {session}: name sessions from 1 to {SESSIONS[subject]}."
-            )
+            raise UserError(f"subject {subject} has no session {session}: name sessions from 1 to {SESSIONS[subject]}.")
     for run in runs:
         if not 1 <= run <= RUNS:
             raise UserError(f"there is no task run {run}: name runs from 1 to {RUNS}.")
@@ -152,9 +150,7 @@ def _claim(root: Path, seed: int) -> None:
             raise UserError(f"{root} holds something else: give a new or an empty folder for the phantom.")
         _write_text(note, identity)
     if note.read_text(encoding="utf-8") != identity:
-        raise UserError(
-            f"{root} holds a phantom of another seed or version: give another folder or delete it."
-        )
+        raise UserError(f"{root} holds a phantom of another seed or version: give another folder or delete it.")
 
 
 def _write_experiment(root: Path, seed: int) -> None:

@@ -54,8 +54,16 @@ def scene(number: int) -> Scene:
         mirrored=bool(rng.uniform() < 0.5),
         background=BACKGROUNDS[rng.integers(len(BACKGROUNDS))],
         ground=(
-            _rgb(ground_hue, rng.uniform(0.15, 0.5), rng.uniform(0.75, 0.95) if light else rng.uniform(0.2, 0.4)),
-            _rgb(ground_hue + rng.uniform(-0.1, 0.1), rng.uniform(0.2, 0.6), rng.uniform(0.5, 0.65) if light else 0.45),
+            _rgb(
+                ground_hue,
+                rng.uniform(0.15, 0.5),
+                rng.uniform(0.75, 0.95) if light else rng.uniform(0.2, 0.4),
+            ),
+            _rgb(
+                ground_hue + rng.uniform(-0.1, 0.1),
+                rng.uniform(0.2, 0.6),
+                rng.uniform(0.5, 0.65) if light else 0.45,
+            ),
         ),
     )
 

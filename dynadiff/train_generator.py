@@ -42,7 +42,7 @@ class GeneratorTraining:
     vae_steps: int = 5000
     vae_batch: int = 12
     vae_lr: float = 2e-3
-    steps: int = 6000
+    steps: int = 4500
     batch: int = 64
     lr: float = 1e-3
     prior: float = 1e-3  # weight of the mean square of the VAE's latents, which holds them near unit variance

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from dynadiff.engine import MANIFEST, MASK, file_digest
-from dynadiff.engine_onnx import GRAPHS
+from dynadiff.engine_onnx import GRAPHS, SCORER
 from dynadiff.engine_torch import manifest_of
 from dynadiff.errors import UserError
 from dynadiff.generator import to_unit
@@ -25,7 +25,6 @@ from dynadiff.image_encoder import ImageEncoder
 from dynadiff.model import Model, Render, Step, generator_folder, load_model
 
 OPSET = 23
-SCORER = "scorer.onnx"
 SMALL = 256  # elements; below it a Cast node costs more than it saves
 
 

@@ -1,7 +1,7 @@
 """A real recording: which of eight categories did the person look at? Haxby et al. (2001), one slice, twelve runs.
 
 For every run a decoder is trained on the other eleven, with the generator that ships, and paints the left-out run's
-windows as a live run would have them. The category is read off the pictures, beside a linear classifier on the same windows.
+windows as a live run would have them. The category is read off the pictures; beside it stands a linear classifier.
 """
 
 from dataclasses import dataclass

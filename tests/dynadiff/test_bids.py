@@ -103,9 +103,7 @@ def test_a_sidecar_outside_the_data_set_says_nothing(tmp_path: Path) -> None:
         ("{", "not JSON"),
     ],
 )
-def test_a_sidecar_that_states_no_time_is_refused_unless_one_is_given(
-    bold: Path, content: str, sentence: str
-) -> None:
+def test_a_sidecar_that_states_no_time_is_refused_unless_one_is_given(bold: Path, content: str, sentence: str) -> None:
     (bold.parent / "task-faces_bold.json").write_text(content)
     with pytest.raises(UserError, match=sentence):
         bids_run(bold)
@@ -142,9 +140,7 @@ def test_no_tr_anywhere_is_answered_with_how_to_give_one(tmp_path: Path) -> None
         (-0.5, 2.0, -1),
     ],
 )
-def test_an_event_belongs_to_the_volume_being_acquired_at_its_onset(
-    onset: float, tr: float, row: int
-) -> None:
+def test_an_event_belongs_to_the_volume_being_acquired_at_its_onset(onset: float, tr: float, row: int) -> None:
     assert row_of(onset, tr) == row
 
 
@@ -275,9 +271,7 @@ def test_missing_and_broken_pictures_are_named(bold: Path, tmp_path: Path) -> No
 
 
 def test_runs_of_a_subject_come_in_order(tmp_path: Path) -> None:
-    names = [
-        f"sub-1/ses-{s}/func/sub-1_ses-{s}_task-a_run-{r}_bold.nii.gz" for s in (1, 2, 10) for r in (1, 2, 10)
-    ]
+    names = [f"sub-1/ses-{s}/func/sub-1_ses-{s}_task-a_run-{r}_bold.nii.gz" for s in (1, 2, 10) for r in (1, 2, 10)]
     for seed, name in enumerate(reversed(names)):
         write_bold(tmp_path / name, seed=seed)
     write_bold(tmp_path / "sub-10/func/sub-10_task-a_run-1_bold.nii.gz")
@@ -293,10 +287,7 @@ def test_runs_of_a_subject_come_in_order(tmp_path: Path) -> None:
 
 
 def test_a_real_localizer_run_is_read_bit_for_bit() -> None:
-    folder = (
-        Path(os.environ.get("DYNADIFF_DATA", Path(__file__).parents[3] / "shared/data"))
-        / "studyforrest_localizer"
-    )
+    folder = Path(os.environ.get("DYNADIFF_DATA", Path(__file__).parents[3] / "shared/data")) / "studyforrest_localizer"
     if not folder.is_dir():
         pytest.skip("no studyforrest_localizer recording: set DYNADIFF_DATA")
     run = bids_run(folder / "sub-02_task-oneback_run-1_bold.nii.gz")

@@ -49,18 +49,14 @@ def emitted(
     return np.array(out)
 
 
-def fully_pushed(
-    series: NDArray[np.float32], cleaning: Cleaning, rows: Sequence[int] | None = None
-) -> OnlineCleaner:
+def fully_pushed(series: NDArray[np.float32], cleaning: Cleaning, rows: Sequence[int] | None = None) -> OnlineCleaner:
     cleaner = OnlineCleaner(cleaning, len(series), series.shape[1], TR)
     for row, sample in zip(range(len(series)) if rows is None else rows, series, strict=True):
         cleaner.push(row, sample)
     return cleaner
 
 
-def least_squares(
-    series: NDArray[np.float32], terms: NDArray[np.float64], ridge: float = 0
-) -> NDArray[np.float64]:
+def least_squares(series: NDArray[np.float32], terms: NDArray[np.float64], ridge: float = 0) -> NDArray[np.float64]:
     """Closed form: residuals of the fit with a prior on all but the mean, over their deviation (ddof 1)."""
     values = series.astype(np.float64)
     prior = np.sqrt(ridge) * np.eye(terms.shape[1])[1:]
@@ -103,9 +99,7 @@ def test_online_without_a_prior_is_nilearn_at_the_last_volume(
 @settings(max_examples=10, deadline=None)
 @example(n=12, extra=0, seed=6898)  # three volumes almost on a line: rounding is large beside the residual
 @given(n=st.integers(12, 60), extra=st.integers(-20, 60), seed=st.integers(0, 2**16))
-def test_every_prefix_is_least_squares_on_that_prefix(
-    cleaning: Cleaning, n: int, extra: int, seed: int
-) -> None:
+def test_every_prefix_is_least_squares_on_that_prefix(cleaning: Cleaning, n: int, extra: int, seed: int) -> None:
     series, n_planned = bold(n, seed=seed), max(n + extra, 10)
     terms = np.vstack([drift_terms(cleaning, n_planned, TR), beyond(cleaning, n_planned, n)])
     cleaner = OnlineCleaner(cleaning, n_planned, series.shape[1], TR)
@@ -140,9 +134,7 @@ def test_ridge_is_worth_its_units(ridge: float) -> None:
     cleaner = fully_pushed(series, Cleaning(ridge=ridge))
     left = slope * ridge / ((time**2).sum() + ridge)
     residual = left * time + noise
-    np.testing.assert_allclose(
-        cleaner.standardise(range(n), series)[:, 0], residual / residual.std(ddof=1), atol=1e-4
-    )
+    np.testing.assert_allclose(cleaner.standardise(range(n), series)[:, 0], residual / residual.std(ddof=1), atol=1e-4)
 
 
 @pytest.mark.parametrize("tr", [4 / 3, 2.0, 2.5, 1.6])
@@ -169,9 +161,7 @@ def test_a_volume_changes_nothing_before_it(cleaning: Cleaning, k: int, change: 
 
 @each
 @settings(max_examples=10, deadline=None)
-@given(
-    gain=st.floats(1e-2, 1e3), negative=st.booleans(), shift=st.floats(-1e3, 1e3), seed=st.integers(0, 2**16)
-)
+@given(gain=st.floats(1e-2, 1e3), negative=st.booleans(), shift=st.floats(-1e3, 1e3), seed=st.integers(0, 2**16))
 def test_gain_and_baseline_of_a_voxel_do_not_matter(
     cleaning: Cleaning, gain: float, negative: bool, shift: float, seed: int
 ) -> None:

@@ -48,9 +48,7 @@ def save(
 @pytest.mark.parametrize("name", ["run.nii", "run.nii.gz"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", ["i2", "u2", "u1", "i4", "f4", "f8"])
-def test_volumes_are_the_files_own_numbers_little_endian(
-    tmp_path: Path, name: str, order: str, kind: str
-) -> None:
+def test_volumes_are_the_files_own_numbers_little_endian(tmp_path: Path, name: str, order: str, kind: str) -> None:
     data = np.abs(some_run()).astype(kind)
     bold = open_bold(save(tmp_path / name, data, order=order))
     volumes = list(bold.volumes())
@@ -114,15 +112,11 @@ def test_one_pass_reads_each_byte_of_the_gzip_once(tmp_path: Path, monkeypatch: 
         (2.0, "hz", None),
     ],
 )
-def test_the_repetition_time_is_in_seconds(
-    tmp_path: Path, stated: float, units: str, seconds: float | None
-) -> None:
+def test_the_repetition_time_is_in_seconds(tmp_path: Path, stated: float, units: str, seconds: float | None) -> None:
     assert open_bold(save(tmp_path / "run.nii", some_run(), tr=stated, units=units)).tr == seconds
 
 
-@pytest.mark.parametrize(
-    ("stated", "units"), [(2000.0, "sec"), (2000.0, "unknown"), (21.0, "sec"), (25000.0, "msec")]
-)
+@pytest.mark.parametrize(("stated", "units"), [(2000.0, "sec"), (2000.0, "unknown"), (21.0, "sec"), (25000.0, "msec")])
 def test_an_impossible_repetition_time_is_refused_unless_one_is_given(
     tmp_path: Path, stated: float, units: str
 ) -> None:

@@ -159,9 +159,7 @@ def test_another_number_of_volumes_is_refused(func: Path, tmp_path: Path, volume
         NSD(tmp_path).run(1, 1, 1)
 
 
-@pytest.mark.parametrize(
-    ("tr", "good"), [(4 / 3, True), (1.333171, True), (0.0, True), (1.0, False), (1.6, False)]
-)
+@pytest.mark.parametrize(("tr", "good"), [(4 / 3, True), (1.333171, True), (0.0, True), (1.0, False), (1.6, False)])
 def test_a_header_that_contradicts_the_repetition_time_is_refused(
     func: Path, tmp_path: Path, tr: float, good: bool
 ) -> None:
@@ -174,9 +172,7 @@ def test_a_header_that_contradicts_the_repetition_time_is_refused(
 
 
 @pytest.mark.parametrize(("dtype", "order"), [("f4", "<"), ("i2", ">"), ("f4", ">")])
-def test_floats_and_big_endian_copies_give_the_same_numbers(
-    func: Path, tmp_path: Path, dtype: str, order: str
-) -> None:
+def test_floats_and_big_endian_copies_give_the_same_numbers(func: Path, tmp_path: Path, dtype: str, order: str) -> None:
     data = write_run(func, 1, 1, some_design(1), SHAPES[1], dtype=dtype, order=order)
     volume = next(NSD(tmp_path).run(1, 1, 1).volumes())
     assert volume.dtype == np.dtype(f"<{dtype}")
@@ -284,9 +280,7 @@ def test_an_extracted_png_is_named_one_less_than_its_id_and_is_rgb(func: Path, t
 
 
 @pytest.mark.parametrize("chunks", [None, (4, 5, 5, 3), (1, 2, 2, 1)])
-def test_any_storage_of_the_brick_is_read(
-    func: Path, tmp_path: Path, chunks: tuple[int, int, int, int] | None
-) -> None:
+def test_any_storage_of_the_brick_is_read(func: Path, tmp_path: Path, chunks: tuple[int, int, int, int] | None) -> None:
     write_run(func, 1, 1, some_design(1), SHAPES[1])
     pictures = np.random.default_rng(3).integers(0, 256, (10, 5, 5, 3)).astype(np.uint8)
     with h5py.File(tmp_path / "nsd_stimuli.hdf5", "w") as file:
@@ -351,9 +345,7 @@ def test_broken_design_and_stimuli_files_are_named(func: Path, tmp_path: Path, c
         NSD(tmp_path).picture(1)
 
 
-def test_a_design_file_without_shared_ids_and_a_brick_that_is_none_are_named(
-    func: Path, tmp_path: Path
-) -> None:
+def test_a_design_file_without_shared_ids_and_a_brick_that_is_none_are_named(func: Path, tmp_path: Path) -> None:
     write_run(func, 1, 1, some_design(1), SHAPES[1])
     scipy.io.savemat(tmp_path / "nsd_expdesign.mat", {"basiccnt": 1})
     with h5py.File(tmp_path / "nsd_stimuli.hdf5", "w") as file:
@@ -407,17 +399,11 @@ def test_a_missing_design_is_named(func: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_choice_is_answered_with_what_there_is(tree: Path) -> None:
     nsd = NSD(tree)
-    with pytest.raises(
-        UserError, match=r"subject 3 is not in .*: subjects there are 1-2; choose one with --subject"
-    ):
+    with pytest.raises(UserError, match=r"subject 3 is not in .*: subjects there are 1-2; choose one with --subject"):
         nsd.run(3, 1, 1)
-    with pytest.raises(
-        UserError, match=r"session 2 of subject 1 .*: sessions there are 1; choose one with --session"
-    ):
+    with pytest.raises(UserError, match=r"session 2 of subject 1 .*: sessions there are 1; choose one with --session"):
         nsd.run(1, 2, 1)
-    with pytest.raises(
-        UserError, match=r"run 13 of session 1 .*: task runs there are 1-3; choose one with --run"
-    ):
+    with pytest.raises(UserError, match=r"run 13 of session 1 .*: task runs there are 1-3; choose one with --run"):
         nsd.run(1, 1, 13)
 
 

@@ -49,9 +49,7 @@ def test_nsdgeneral_is_1000_to_1500_voxels_at_the_back_of_the_cortex(subject: in
 
 
 def test_subjects_differ_in_shape_and_count() -> None:
-    counts = {
-        (make_head(np.random.default_rng([0, s]), shape).nsdgeneral > 0).sum() for s, shape in SHAPES.items()
-    }
+    counts = {(make_head(np.random.default_rng([0, s]), shape).nsdgeneral > 0).sum() for s, shape in SHAPES.items()}
     assert len(set(SHAPES.values())) == len(counts) == 8
 
 

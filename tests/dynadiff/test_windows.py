@@ -17,9 +17,9 @@ each = pytest.mark.parametrize("cleaning", CLEANINGS, ids=lambda c: f"{c.drift}-
 
 def bold(n: int, voxels: int = 3, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
-    return (
-        1000 + rng.normal(0, 10, (n, voxels)) + rng.normal(0, 0.2, voxels) * np.arange(n)[:, None]
-    ).astype(np.float32)
+    return (1000 + rng.normal(0, 10, (n, voxels)) + rng.normal(0, 0.2, voxels) * np.arange(n)[:, None]).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,7 @@ def test_a_picture_is_seen_eight_volumes_before_its_window_ends() -> None:
 
 
 @given(st.integers(1, 9), st.lists(st.integers(0, 60), unique=True).map(sorted))
-def test_a_window_is_the_newest_consecutive_rows_and_never_straddles_a_gap(
-    length: int, rows: list[int]
-) -> None:
+def test_a_window_is_the_newest_consecutive_rows_and_never_straddles_a_gap(length: int, rows: list[int]) -> None:
     """Each sample carries its own row, so what comes out proves which volumes went in, and in which order."""
     rolling = RollingWindow(length)
     for row in rows:

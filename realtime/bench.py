@@ -1,0 +1,143 @@
+"""How long each stage of a decode takes on this machine, at the size of NSD and with the chosen engine.
+
+The volumes are synthetic, the code is the one that decodes; nothing goes over a network.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dynadiff.cleaning import Cleaning, OnlineCleaner
+from dynadiff.engine import initial_noise, paint
+from dynadiff.engines import Decoder, open_decoder
+from dynadiff.windows import RollingWindow
+from realtime.painter import Timed
+from realtime.record import Record, versions
+from realtime.stages import Masker
+from realtime.wire import RunStart, Volume
+from realtime.wire import decode as unpack
+from realtime.wire import encode as pack
+
+SHAPE, VOXELS, VOLUMES, TR, WINDOW = (81, 104, 83), 15_724, 226, 4 / 3, 6  # subject 1 of NSD
+PICTURES, WARM = 30, 3  # of the engine, after some that are not counted
+Figures = dict[str, dict[str, float]]
+
+
+class Stopwatch:
+    """Seconds by name of stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[stage].append(time.perf_counter() - began)
+
+    def figures(self) -> Figures:
+        """Quantiles in ms of each stage."""
+        return {stage: _quantiles(seconds) for stage, seconds in self.seconds.items()}
+
+
+def bench(engine: str, model: Path, path: Path | None, console: Console) -> None:
+    """Measure and print; with ``path``, write JSON as well."""
+    decoder = open_decoder(engine, model)
+    with TemporaryDirectory() as folder:
+        console.print(f"{VOLUMES} volumes of {SHAPE[0]}×{SHAPE[1]}×{SHAPE[2]}, {VOXELS} voxels", highlight=False)
+        stages = bookkeeping(Path(folder), decoder.manifest.picture_size)
+    console.print(f"{PICTURES} pictures with the {engine} engine, {decoder.manifest.steps} steps", highlight=False)
+    pictures = painting(decoder)
+    for title, figures in (("everything but the networks", stages), (f"the {engine} engine", pictures)):
+        console.print(_table(title, figures))
+    if path is not None:
+        content = {"bookkeeping_ms": stages, f"{engine}_ms": pictures, "versions": versions()}
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def bookkeeping(folder: Path, pixels: int) -> Figures:
+    """Quantiles in ms of every stage but the networks; files and square pictures go to ``folder``."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros(np.prod(SHAPE), np.bool_)
+    mask[rng.choice(mask.size, VOXELS, replace=False)] = True
+    volumes = rng.normal(1000, 20, (8, *SHAPE)).astype("<i2")
+    picture = cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), (pixels, pixels))
+    (folder / "reconstructions").mkdir()
+    record, watch = Record(folder), Stopwatch()
+    record.message(_start())
+    masker, rolling = Masker(mask.reshape(SHAPE)), RollingWindow(WINDOW)
+    cleaner = OnlineCleaner(Cleaning(), VOLUMES, VOXELS, TR)
+    for index in range(VOLUMES):
+        sent = Volume(
+            seq=index + 1, run_uid="bench", index=index, t_acquired=index * TR,
+            data=np.asfortranarray(volumes[index % 8])
+        )  # fmt: skip
+        frames = [bytes(frame) for frame in pack(sent)]
+        with watch.time("total"):
+            with watch.time("ingest"):
+                volume = cast(Volume, unpack(frames))
+            with watch.time("mask"):
+                sample = masker(volume.data)
+            with watch.time("statistics"):
+                cleaner.push(index, sample)
+            with watch.time("window"):
+                newest = rolling.push(index, sample)
+            with watch.time("standardise"):
+                if newest is not None:
+                    np.ascontiguousarray(cleaner.standardise(*newest).T)
+            with watch.time("record volume"):
+                record.message(volume)
+            with watch.time("record picture"):
+                record.volume({"volume": index, "picture": record.picture(index, np.asarray(picture, np.uint8))})
+    record.close()
+    return watch.figures()
+
+
+def painting(decoder: Decoder) -> Figures:
+    """Quantiles in ms of the engine's calls and of a whole picture, on windows of noise."""
+    manifest, watch = decoder.manifest, Stopwatch()
+    noise = initial_noise(0, manifest.latent_shape)
+    rng = np.random.default_rng(0)
+    for k in range(WARM + PICTURES):
+        window = rng.standard_normal((manifest.voxels, manifest.window_length), dtype=np.float32)
+        engine = Timed(decoder.engine, time.perf_counter)
+        began = time.perf_counter()
+        paint(engine, window, noise, manifest.steps)
+        if k >= WARM:
+            for stage, seconds in engine.seconds.items():
+                watch.seconds[stage].append(seconds)
+            watch.seconds["picture"].append(time.perf_counter() - began)
+    return watch.figures()
+
+
+def _start() -> RunStart:
+    affine = tuple(tuple(float(v) for v in row) for row in np.diag([1.8, 1.8, 1.8, 1.0]))
+    return RunStart(
+        run_uid="bench", name="bench", subject="01", session=1, run=1, tr=TR, n_volumes=VOLUMES, shape=SHAPE,
+        dtype="<i2", affine=affine, source="replayed",
+    )  # fmt: skip
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    p50, p95, p99 = np.quantile(seconds, [0.5, 0.95, 0.99]) * 1000
+    return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "p99": round(float(p99), 3)}
+
+
+def _table(title: str, figures: Figures) -> Table:
+    table = Table(title=f"{title}, ms", title_justify="left")
+    table.add_column("stage")
+    for name in ("p50", "p95", "p99"):
+        table.add_column(name, justify="right")
+    for stage, row in figures.items():
+        table.add_row(stage, *(f"{row[name]:.2f}" for name in ("p50", "p95", "p99")))
+    return table

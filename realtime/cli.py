@@ -1,0 +1,161 @@
+"""The command line of the decoding machine. Knows options; a command imports what it starts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from dynadiff import commands
+from dynadiff.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from realtime.decode import Options
+
+ADDRESS = "tcp://127.0.0.1:5560"
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Pictures from the brain, one for every fMRI volume, while the scanner runs.",
+)
+
+Engine = Annotated[str, typer.Option(help="onnx, torch, trt or trt-rtx.")]
+Model = Annotated[Path | None, typer.Option(help="Engine or model folder; the embedded one without it.")]
+Out = Annotated[Path | None, typer.Option(help="New folder for what is decoded; in decodes/ without it.")]
+Headless = Annotated[bool, typer.Option("--headless", help="Open no window.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the noise that every picture starts from.")]
+Speed = Annotated[float, typer.Option(min=0, help="Times real time; 0 is as fast as the decoder takes it.")]
+Late = Annotated[
+    bool | None,
+    typer.Option("--skip/--no-skip", help="Skip windows when late; without either, live runs only."),
+]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    speed: Speed = 4.0,
+    headless: Headless = False,
+    engine: Engine = "onnx",
+    model: Model = None,
+) -> None:
+    """Serve a run of the phantom subject and decode it, in two processes."""
+    from realtime.demo import demo as run_demo
+
+    run_demo(_options(engine, model, out=out), speed, headless, _console())
+
+
+@app.command()
+def decode(
+    engine: Engine = "onnx",
+    model: Model = None,
+    connect: Annotated[str, typer.Option(help="Address of the feed.")] = ADDRESS,
+    out: Out = None,
+    headless: Headless = False,
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(min=1, max=500, help="Sampling steps; the model's without it.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; the model's without it.")] = None,
+    skip: Late = None,
+) -> None:
+    """Decode one run of a feed."""
+    from realtime.session import decode_feed
+
+    late: Literal["auto", "skip", "wait"] = "auto" if skip is None else "skip" if skip else "wait"
+    decode_feed(
+        _options(engine, model, connect=connect, out=out, seed=seed, steps=steps, guidance=guidance, late=late),
+        headless,
+        _console(),
+    )
+
+
+@app.command()
+def replay(
+    subject: Annotated[int, typer.Option(help="Of an NSD tree.")] = 1,
+    session: Annotated[int, typer.Option(help="Scan session of the subject.")] = 1,
+    run: Annotated[int, typer.Option(help="File number of the run in its session.")] = 12,
+    root: Annotated[Path | None, typer.Option(help="NSD tree; the phantom's without it.")] = None,
+    bold: Annotated[Path | None, typer.Option(help="A 4-D NIfTI file instead.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Of --bold; voxels outside are sent as 0.")] = None,
+    events: Annotated[Path | None, typer.Option(help="Of --bold; the BIDS table beside it without it.")] = None,
+    tr: Annotated[float | None, typer.Option(help="Of --bold, in seconds, if its files do not say.")] = None,
+    recording: Annotated[Path | None, typer.Option(help="Folder that a decode left, instead.")] = None,
+    speed: Speed = 1.0,
+    bind: Annotated[str, typer.Option(help="Address to serve at.")] = ADDRESS,
+) -> None:
+    """Serve a run as a scanner would; it begins when a decoder is there."""
+    from realtime.sources import bold_messages, folder_messages, nsd_messages
+    from replay.server import serve
+
+    console = _console()
+    if bold is not None and recording is not None:
+        raise UserError("--bold and --recording are two runs: give one of them")
+    if bold is None and (mask or events or tr):
+        raise UserError("--mask, --events and --tr belong to a NIfTI file: give it with --bold")
+    if bold is not None:
+        messages = bold_messages(bold, mask, events, tr, speed, console.print)
+    elif recording is not None:
+        messages = folder_messages(recording, speed)
+    else:
+        with console.status("looking for the run; the phantom's is made on first use"):
+            messages = nsd_messages(root, subject, session, run, speed)
+    confirmed = serve(messages, bind, ready=lambda at: console.print(f"serving at {at}, waiting for a decoder"))
+    console.print(f"the run was received whole by: {', '.join(confirmed)}")
+
+
+@app.command()
+def phantom(
+    root: Annotated[Path, typer.Option(help="Folder for the tree, new or begun before.")],
+    subjects: Annotated[str, typer.Option(help="As 1,2 or 1-4.")] = "1,2",
+    sessions: Annotated[str, typer.Option(help="As 1 or 1-3.")] = "1",
+    runs: Annotated[int, typer.Option(min=1, help="How many task runs of each session.")] = 12,
+    seed: Seed = 0,
+) -> None:
+    """Write a synthetic NSD tree."""
+    from dynadiff.phantom_tree import write_tree
+
+    console = _console()
+
+    def say(done: int, total: int, name: str) -> None:
+        if done % max(total // 10, 1) == 0:
+            console.print(f"{done} of {total}: {name}", highlight=False)
+
+    chosen = commands.numbers("--subjects", subjects), commands.numbers("--sessions", sessions), range(1, runs + 1)
+    write_tree(root, *chosen, seed, say)
+    console.print(f"written: {root}", soft_wrap=True)
+
+
+@app.command()
+def bench(
+    engine: Engine = "onnx",
+    model: Model = None,
+    json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+) -> None:
+    """Measure every stage of a decode on this machine."""
+    from realtime.bench import bench as run_bench
+
+    run_bench(engine, _folder(model), json, _console())
+
+
+def main() -> None:
+    """The command `realtime`."""
+    commands.run(app)
+
+
+def _options(engine: str, model: Path | None, **chosen: Any) -> "Options":
+    from realtime.decode import Options
+
+    return Options(engine, str(_folder(model)), **chosen)
+
+
+def _folder(model: Path | None) -> Path:
+    from dynadiff.engines import EMBEDDED
+
+    return model or EMBEDDED
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()

@@ -1,0 +1,261 @@
+"""The consumer's end of a feed: every message of a run exactly once and in order, however the link behaves.
+
+``Consumer`` is what a consumer knows and says, without a socket or a clock; ``Feed`` moves its frames and
+watches for silence. Neither knows what a volume means.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+from urllib.parse import urlsplit
+
+import zmq
+
+from dynadiff.errors import UserError
+from realtime.order import Position
+from realtime.wire import (
+    MAX_BUFFER,
+    Ack,
+    Control,
+    Done,
+    Frame,
+    Hello,
+    Message,
+    Refusal,
+    RunEnd,
+    RunStart,
+    Status,
+    WireError,
+    decode,
+    digest_of,
+    encode,
+)
+
+RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
+PATIENCE = 16  # messages in a row that cannot be used before one gives up
+FLUSH_MS = 2000  # how long a last Done may take to leave
+
+
+class Consumer:
+    """What a consumer has received, and what it answers.
+
+    A message that is missing or damaged is asked for again, and so is all that came after it. ``position`` is
+    what another process needs to go on in its place.
+    """
+
+    def __init__(self, role: str, position: Position | None = None, *, patience: int = PATIENCE) -> None:
+        self.role = role
+        self.position = position or Position()
+        self.duplicates = 0  # messages that had come before
+        self.gaps = 0  # times a message was found missing
+        self.damaged = 0  # messages that were not as realtime.wire says
+        self._asked = False  # for the next message, which has not come yet
+        self._confirmed = False
+        self._useless = 0  # messages in a row
+        self._patience = patience
+
+    def hello(self) -> Control:
+        """What to say on a new connection, and to have everything from the next message on sent again."""
+        return Hello(role=self.role, run_uid=self.position.run_uid, next_seq=self.position.next_seq)
+
+    def confirm(self, end: RunEnd) -> Control:
+        """What to say when the run that ``end`` ended was received whole."""
+        if self.position.end != end:
+            raise UserError(f"run {end.run_uid} was not received up to its end: it cannot be confirmed.")
+        self._confirmed = True
+        return Done(run_uid=end.run_uid, n_volumes=self.position.n_volumes, digest=self.position.digest)
+
+    def receive(self, frames: Sequence[Frame]) -> tuple[Message | None, list[Control]]:
+        """The next message of the run, if these frames are it, and what to answer."""
+        try:
+            said = decode(frames)
+        except WireError as error:
+            self.damaged += 1
+            self._give_up_on(str(error))
+            return None, self._ask()
+        match said:
+            case Status():
+                return None, [self._answer(said)]
+            case Refusal():
+                self._give_up_on(said.reason)
+                return None, []
+            case Hello() | Ack() | Done():
+                self._give_up_on("it speaks as a consumer does.")
+                return None, []
+        here = self.position
+        if isinstance(said, RunStart) and said.run_uid != here.run_uid:
+            here = Position()
+        elif said.run_uid != here.run_uid or said.seq > here.next_seq:
+            self.gaps += not self._asked
+            return None, self._ask()
+        elif said.seq < here.next_seq:
+            self.duplicates += 1
+            return None, []
+        try:
+            self.position = here.after(said, digest_of(frames))
+        except WireError as error:
+            raise UserError(f"the feed broke the order of its run, start the run again: {error}") from None
+        self._asked, self._confirmed, self._useless = False, False, 0
+        return said, [Ack(next_seq=self.position.next_seq)]
+
+    def _ask(self) -> list[Control]:
+        """Once: what is on its way will show whether it helped, and else the next Status."""
+        answer = [] if self._asked else [self.hello()]
+        self._asked = True
+        return answer
+
+    def _answer(self, status: Status) -> Control:
+        """A Status says what must have come by now. Answering it repairs an answer that was lost."""
+        same = status.run_uid == self.position.run_uid
+        if status.sent > (self.position.next_seq if same else 0):
+            self.gaps += not self._asked
+            self._asked = True
+            return self.hello()
+        if same and self._confirmed and self.position.end:
+            return self.confirm(self.position.end)
+        return Ack(next_seq=self.position.next_seq)
+
+    def _give_up_on(self, reason: str) -> None:
+        self._useless += 1
+        if self._useless >= self._patience:
+            raise UserError(f"the feed cannot be understood, look at what serves it: {reason}")
+
+
+class Feed:
+    """A feed, as a consumer uses it::
+
+    with Feed("tcp://127.0.0.1:5560", "decoder") as feed:
+        while not isinstance(message := feed.receive(timeout_s=1.0), RunEnd):
+            ...
+        feed.confirm(message)
+
+    Start order does not matter. ``resume`` goes on where another process stopped (``Recording.position``). A
+    new run may begin at any time, also before the end of the one before: its RunStart says so.
+    """
+
+    def __init__(
+        self,
+        connect: str,
+        role: str,
+        *,
+        resume: Position | None = None,
+        silence_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect to an address, as tcp://127.0.0.1:5560, and bear ``silence_s`` without a sign of life."""
+        _check_address(connect)
+        self.connect = connect
+        self.consumer = Consumer(role, resume)
+        self.reconnects = 0  # connections that had worked and were given up
+        self._silence_s = silence_s
+        self._retry_s = min(RETRY_S, silence_s)
+        self._clock = clock
+        self._unanswered = 0  # connections in a row
+        self._heard = False  # anything, on this connection
+        self._quiet_since: float | None = None
+        self._context = zmq.Context()
+        self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def duplicates(self) -> int:
+        """Messages that came again and were dropped."""
+        return self.consumer.duplicates
+
+    @property
+    def gaps(self) -> int:
+        """Times a message was missing and was asked for."""
+        return self.consumer.gaps
+
+    @property
+    def damaged(self) -> int:
+        """Messages that came damaged and were asked for again."""
+        return self.consumer.damaged
+
+    @property
+    def position(self) -> Position:
+        """How far one has got."""
+        return self.consumer.position
+
+    def receive(self, timeout_s: float) -> Message | None:
+        """The next message, each exactly once and in order, or None after ``timeout_s`` seconds without one.
+
+        Raises:
+            UserError: nothing was heard for ``silence_s`` seconds, or what was heard is no run.
+        """
+        deadline = self._clock() + timeout_s
+        while True:
+            now = self._clock()
+            quiet = now - self._quiet_since if self._quiet_since is not None else 0.0
+            wait_s = max(0.0, min(deadline - now, self._retry_s - quiet))
+            if self._socket.poll(math.ceil(wait_s * 1000)):
+                self._quiet_since, self._heard, self._unanswered = None, True, 0
+                message, answers = self.consumer.receive(self._frames())
+                for answer in answers:
+                    self._say(answer)
+                if message is not None:
+                    return message
+                continue
+            if self._quiet_since is None:
+                self._quiet_since = now
+            if self._clock() - self._quiet_since >= self._retry_s:
+                self._reconnect()
+            if self._clock() >= deadline:
+                return None
+
+    def confirm(self, end: RunEnd) -> None:
+        """Tell the feed that the run was received whole, which is what lets it finish.
+
+        Raises:
+            UserError: it was not.
+        """
+        self._say(self.consumer.confirm(end))
+
+    def close(self) -> None:
+        """Leave. What was confirmed gets its time to go out."""
+        self._socket.close(linger=FLUSH_MS if self.position.end else 0)
+        self._context.term()
+
+    def _frames(self) -> list[Frame]:
+        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+
+    def _say(self, control: Control) -> None:
+        self._socket.send_multipart(encode(control))
+
+    def _reconnect(self) -> None:
+        """With a new socket: what was in the old one is sent again, and nothing stale can come from it."""
+        self._unanswered += 1
+        if self._unanswered * self._retry_s >= self._silence_s:
+            raise UserError(
+                f"no feed was heard at {self.connect} for {self._silence_s:g} s: start one with "
+                f"`realtime replay --bind {self.connect}`, or correct the address."
+            )
+        self.reconnects += self._heard
+        self._socket.close(linger=0)
+        self._open()
+
+    def _open(self) -> None:
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.RCVHWM, 0)  # the feed's credit bounds what waits here
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUFFER)
+        self._socket.connect(self.connect)
+        self._heard, self._quiet_since = False, None
+        self._say(self.consumer.hello())
+
+
+def _check_address(connect: str) -> None:
+    """ZeroMQ itself would look for a host or port that cannot be, for ever."""
+    try:
+        url = urlsplit(connect)
+        good = url.scheme == "tcp" and url.hostname and url.port and not url.path
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(f"{connect} is no address of a feed: give one as tcp://127.0.0.1:5560.")

@@ -1,0 +1,50 @@
+"""One decode from the command line: engine, feed, window and terminal put together."""
+
+import os
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from dynadiff.engine import Sampler
+from dynadiff.engines import open_decoder
+from dynadiff.identification import pixel_features
+from realtime.console import Reporter, report
+from realtime.decode import Options, decode
+from realtime.display import View, Window, require_display
+from realtime.feed import Feed
+from realtime.record import check_empty
+from realtime.summary import Json
+
+TITLE = "Dynadiff"
+
+
+def decode_feed(options: Options, headless: bool, console: Console) -> tuple[Path, Json]:
+    """Decode one run of the feed at ``options.connect``, and say what came out. Raises UserError."""
+    check_place(options, headless)
+    decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
+    features = decoder.scorer or pixel_features
+    options = replace(options, features="image encoder" if decoder.scorer else "pixels")
+    with ExitStack() as open_things:
+        feed = open_things.enter_context(Feed(options.connect, "decoder"))
+        reporter = open_things.enter_context(Reporter(console))
+        window = None if headless else open_things.enter_context(closing(Window(TITLE)))
+
+        def watch(view: View) -> None:
+            reporter(view)
+            if window is not None:
+                window.show(view)
+
+        folder, summary = decode(feed, decoder, options, watch, features)
+    for line in report(folder, summary):
+        console.print(line, highlight=False, soft_wrap=True)
+    return folder, summary
+
+
+def check_place(options: Options, headless: bool) -> None:
+    """UserError where the window or the folder cannot be had, before anything is waited for."""
+    if not headless:
+        require_display(os.environ)
+    if options.out is not None:
+        check_empty(options.out)

@@ -1,0 +1,68 @@
+"""What can be replayed, as messages with the time at which each is due. Knows where runs lie on disk."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.bids import bids_run
+from dynadiff.errors import UserError
+from dynadiff.nifti import load_mask
+from dynadiff.nsd import NSD
+from dynadiff.phantom_tree import ensure_phantom
+from dynadiff.run import Run
+from realtime.recording import recording_messages
+from realtime.wire import Message
+from replay.pace import run_messages
+
+Timed = Iterator[tuple[float, Message]]
+
+
+def nsd_messages(root: Path | None, subject: int, session: int, run: int, speed: float) -> Timed:
+    """A run of an NSD tree; without ``root`` of the phantom's in the user's cache, made on first use."""
+    tree = root or ensure_phantom(subject, (session,), (run,))
+    return _fresh(NSD(tree).run(subject, session, run), speed)
+
+
+def bold_messages(
+    bold: Path,
+    mask: Path | None,
+    events: Path | None,
+    tr: float | None,
+    speed: float,
+    say: Callable[[str], object],
+) -> Timed:
+    """A 4-D NIfTI with its BIDS side files; voxels outside of ``mask`` are sent as 0.
+
+    Many data sets may not pass their stimuli on: ``say`` is told that a run is replayed without its events.
+    """
+    run = bids_run(bold, events, tr)
+    try:
+        for event in run.events:
+            run.picture(event.picture)
+    except UserError as error:
+        say(f"replayed without its events: {error}")
+        run = replace(run, events=())
+    if mask is None:
+        return _fresh(run, speed)
+    inside = load_mask(mask, run.shape)
+
+    def volumes() -> Iterator[NDArray[np.generic]]:
+        return (np.where(inside, volume, volume.dtype.type(0)) for volume in run.volumes())
+
+    return _fresh(replace(run, volumes=volumes), speed)
+
+
+def folder_messages(folder: Path, speed: float) -> Timed:
+    """What a decode received, from its folder or from the ``feed.rec`` in it."""
+    path = folder / "feed.rec" if folder.is_dir() else folder
+    if not path.is_file():
+        raise UserError(f"there is no recording {path}: give the folder that a decode left with --recording")
+    return recording_messages(path, speed=speed)
+
+
+def _fresh(run: Run, speed: float) -> Timed:
+    return run_messages(run, speed=speed, run_uid=uuid4().hex)

@@ -1,0 +1,270 @@
+"""The feed: a log of a run's messages, served to every consumer from where it is.
+
+``FeedLog`` is the protocol without a socket and without a clock; ``serve`` gives it both. Late joining,
+reconnecting, slowness and the order of starting are one mechanism: the log is kept whole, each consumer has a
+cursor in it, and is sent what lies ahead, up to ``CREDIT`` messages beyond what it has acknowledged. Nothing
+waits in a queue that could overflow, and a slow consumer holds up nobody.
+"""
+
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import zmq
+
+from dynadiff.errors import UserError
+from realtime.order import Position
+from realtime.wire import (
+    MAX_HEADER,
+    Ack,
+    Done,
+    Frame,
+    Hello,
+    Message,
+    Refusal,
+    RunStart,
+    Status,
+    Volume,
+    WireError,
+    decode,
+    digest_of,
+    encode,
+)
+
+CREDIT = 8  # messages on their way to a consumer
+STATUS_S = 1.0  # between signs of life
+STOP_S = 2.0  # for consumers to hear that a run was stopped
+HEARTBEAT_MS = 1000  # of ZeroMQ, which finds a consumer whose machine is gone
+
+Outgoing = list[tuple[bytes, list[Frame]]]  # to which consumer, what
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Consumer:
+    role: str
+    cursor: int  # the next message to send
+    acked: int  # it has everything before this one
+
+
+class FeedLog:
+    """The messages of one run so far, and how far each consumer has got. What it returns is to be sent."""
+
+    def __init__(self, run_uid: str, credit: int = CREDIT) -> None:
+        self.run_uid = run_uid
+        self.position = Position()
+        self.consumers: dict[bytes, _Consumer] = {}
+        self.confirmed: dict[bytes, str] = {}  # the roles that have the whole run
+        self.reached: dict[str, int] = {}  # how far each role that was ever here has got
+        self._log: list[list[Frame]] = []
+        self._credit = credit
+
+    def publish(self, message: Message) -> Outgoing:
+        """The next message of the run. Raises ``WireError`` where it cannot come here."""
+        frames = encode(message)
+        self.position = self.position.after(message, digest_of(frames))
+        self._log.append(frames)
+        return [outgoing for identity in self.consumers for outgoing in self._due(identity)]
+
+    def receive(self, identity: bytes, frames: Sequence[Frame]) -> Outgoing:
+        """What a consumer said."""
+        consumer = self.consumers.get(identity)
+        try:
+            said = decode(frames)
+            match said:
+                case Hello():
+                    consumer = self._join(identity, said)
+                case Ack() if consumer:
+                    consumer.acked = min(max(consumer.acked, said.next_seq), consumer.cursor)
+                case Done() if consumer:
+                    self._confirm(identity, consumer, said)
+                case Ack() | Done():
+                    return []  # left over from a connection that is gone: its consumer will say Hello
+                case _:
+                    raise WireError(f"a consumer does not say {type(said).__name__}.")
+        except WireError as error:
+            return [(identity, encode(Refusal(reason=str(error)[:200])))]
+        if consumer:
+            self.reached[consumer.role] = max(self.reached.get(consumer.role, 0), consumer.acked)
+        return self._due(identity)
+
+    def status(self) -> Outgoing:
+        """A sign of life for each consumer."""
+        return [
+            (identity, encode(Status(run_uid=self.run_uid, published=len(self._log), sent=consumer.cursor)))
+            for identity, consumer in self.consumers.items()
+        ]
+
+    def forget(self, identity: bytes) -> None:
+        """A consumer is gone. Should it come back, it says Hello."""
+        self.consumers.pop(identity, None)
+
+    def unconfirmed(self) -> list[str]:
+        """The roles that are here and do not have the whole run."""
+        return [consumer.role for identity, consumer in self.consumers.items() if identity not in self.confirmed]
+
+    def _join(self, identity: bytes, hello: Hello) -> _Consumer:
+        next_seq = hello.next_seq if hello.run_uid == self.run_uid else 0
+        if self.position.end and next_seq > len(self._log):
+            raise WireError(f"the run has {len(self._log)} messages, there is none {next_seq}.")
+        self.consumers[identity] = _Consumer(hello.role, cursor=next_seq, acked=next_seq)
+        return self.consumers[identity]
+
+    def _confirm(self, identity: bytes, consumer: _Consumer, done: Done) -> None:
+        if done.run_uid != self.run_uid or self.position.end is None:
+            return
+        if (done.n_volumes, done.digest) != (self.position.n_volumes, self.position.digest):
+            raise WireError("your count or digest of the run differs from what was sent.")
+        self.confirmed[identity] = consumer.role
+
+    def _due(self, identity: bytes) -> Outgoing:
+        consumer = self.consumers[identity]
+        ahead = self._log[consumer.cursor : max(consumer.cursor, consumer.acked + self._credit)]
+        consumer.cursor += len(ahead)
+        return [(identity, frames) for frames in ahead]
+
+
+def serve(
+    messages: Iterator[tuple[float, Message]],
+    bind: str,
+    *,
+    wait_for: int = 1,
+    join_s: float = math.inf,
+    linger_s: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+    unix_time: Callable[[], float] = time.time,
+    ready: Callable[[str], object] = log.info,
+) -> tuple[str, ...]:
+    """Serve one run and return the roles of the consumers that confirmed it.
+
+    Args:
+        messages: with the seconds after the start at which each is due, beginning with a RunStart.
+        bind: address on this machine, as tcp://127.0.0.1:5560; with port * a free one is taken.
+        wait_for: consumers that must be there before the run starts and confirm its end; 0 starts at once.
+        join_s: seconds to wait for them.
+        linger_s: seconds without progress by any consumer after which the end is waited for no longer.
+        clock: monotonic seconds. ``unix_time``: what ``t_sent`` is taken from.
+        ready: told the address, once consumers may connect.
+
+    Raises:
+        UserError: a bad address, a port in use, consumers that do not come or do not confirm the end.
+    """
+    _, start = next(messages)
+    if not isinstance(start, RunStart):
+        raise WireError("a run must begin with its RunStart.")
+    with _listening(bind) as socket:
+        feed = _Server(socket, FeedLog(start.run_uid), clock)
+        ready(str(socket.get_string(zmq.LAST_ENDPOINT)))
+        feed.answer(clock() + join_s, lambda: len(feed.log.consumers) >= wait_for)
+        if len(feed.log.consumers) < wait_for:
+            raise UserError(f"fewer than {wait_for} consumers came in {join_s:g} s: start `realtime decode` too.")
+        begun = clock()
+        try:
+            feed.send(feed.log.publish(start))
+            for due, message in messages:
+                feed.answer(begun + due)
+                stamped = replace(message, t_sent=unix_time()) if isinstance(message, Volume) else message
+                feed.send(feed.log.publish(stamped))
+        finally:
+            feed.stop()
+        feed.await_end(wait_for, linger_s)
+    return tuple(feed.log.confirmed.values())
+
+
+class _Server:
+    """A FeedLog at a socket, in one thread."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", log: FeedLog, clock: Callable[[], float]) -> None:
+        self.log = log
+        self._socket = socket
+        self._clock = clock
+        self._next_status = clock()
+
+    def answer(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Answer consumers until that time on the clock, however long ago, or until it is enough."""
+        while not enough():
+            now = self._clock()
+            if now >= self._next_status:
+                self._next_status = now + STATUS_S
+                self.send(self.log.status())
+            wait_s = max(0.0, min(until, self._next_status) - now)
+            if self._socket.poll(math.ceil(wait_s * 1000)):
+                identity, *frames = self._socket.recv_multipart()
+                self.send(self.log.receive(identity, frames))
+            elif now >= until:
+                return
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Send at once: no limit makes this wait or drop, and credit bounds what is on its way."""
+        for identity, frames in outgoing:
+            try:
+                self._socket.send_multipart([identity, *frames], copy=False)
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self.log.forget(identity)
+
+    def stop(self) -> None:
+        """If the run was begun and not ended, tell the consumers that it is stopped."""
+        if self.log.position.start and not self.log.position.end:
+            self.send(self.log.publish(self.log.position.ending("stopped")))
+            self.answer(self._clock() + STOP_S, lambda: not self.log.unconfirmed())
+
+    def await_end(self, wait_for: int, linger_s: float) -> None:
+        """Until all have confirmed, as long as one gets on. A late one may still come and have it all."""
+
+        def settled() -> bool:
+            return len(self.log.confirmed) >= max(wait_for, 1) and not self.log.unconfirmed()
+
+        reached: dict[str, int] | None = None
+        while not settled() and reached != self.log.reached:
+            reached = dict(self.log.reached)
+            self.answer(self._clock() + linger_s, settled)
+        if self.log.unconfirmed() or len(self.log.confirmed) < wait_for:
+            roles = sorted(self.log.reached.keys() - self.log.confirmed.values())
+            names = ", ".join(roles or self.log.unconfirmed())
+            raise UserError(f"the run was served, but its end was not confirmed by {names}: look at what it says.")
+
+
+@contextmanager
+def _listening(bind: str) -> Iterator["zmq.Socket[bytes]"]:
+    """A ROUTER at the address."""
+    _check_address(bind)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who is gone is an error, not silence
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER)  # of what consumers say
+        socket.setsockopt(zmq.LINGER, int(STOP_S * 1000))
+        for option in (zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT, zmq.HEARTBEAT_TTL):
+            socket.setsockopt(option, HEARTBEAT_MS if option == zmq.HEARTBEAT_IVL else 3 * HEARTBEAT_MS)
+        try:
+            socket.bind(bind)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EADDRINUSE:
+                raise UserError(f"{bind} is in use: stop the other feed, or give another port.") from None
+            raise UserError(f"a feed cannot listen at {bind} ({error.strerror}): give another address.") from None
+        yield socket
+
+
+def _check_address(bind: str) -> None:
+    """Consumers are neither known nor encrypted to, so they must be on this machine."""
+    try:
+        url = urlsplit(bind)
+        host = url.hostname or ""
+        local = url.scheme == "tcp" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        local = False
+    if not local:
+        raise UserError(
+            f"a feed cannot listen at {bind}, as it is not encrypted: give an address on this machine, "
+            "as tcp://127.0.0.1:5560, and reach it from elsewhere through an SSH tunnel."
+        )
+    port = bind.rpartition(":")[2]
+    if port != "*" and not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise UserError(f"a feed cannot listen at {bind}: give a port from 1 to 65535.")

@@ -1,0 +1,120 @@
+"""What the tests of several packages share: a small subject and an engine that is three linear maps."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynadiff.cleaning import Cleaning
+from dynadiff.diffusion import Schedule
+from dynadiff.engine import Manifest, mask_digest
+from dynadiff.engines import Decoder
+from dynadiff.run import Event, Run
+
+SHAPE = (7, 6, 5)
+PICTURE = 16  # pixels
+
+
+class LinearEngine:
+    """Paints what a linear map of the window says; ``gate`` holds every picture back until it is set."""
+
+    def __init__(self, voxels: int, length: int) -> None:
+        rng = np.random.default_rng(0)
+        self._tokens = rng.standard_normal((8, voxels * length)).astype(np.float32)
+        self._update = rng.standard_normal((4 * 4 * 4, 8)).astype(np.float32)
+        self._pixels = rng.standard_normal((PICTURE * PICTURE * 3, 4 * 4 * 4)).astype(np.float32)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.windows: list[np.ndarray] = []
+
+    def encode(self, window):
+        self.gate.wait(30)
+        self.windows.append(window.copy())
+        return self._tokens @ window.ravel() / np.float32(window.size**0.5)
+
+    def step(self, latent, tokens, i):
+        return 0.9 * latent + 0.1 * (self._update @ tokens).reshape(latent.shape)
+
+    def render(self, latent):
+        values = (self._pixels @ latent.ravel()).reshape(PICTURE, PICTURE, 3)
+        return np.clip(128 + 12 * values, 0, 255).astype(np.uint8)
+
+
+def linear_decoder(mask: np.ndarray, **changes: object) -> Decoder:
+    """A decoder for the subject with that mask; keywords change its manifest."""
+    voxels = int(mask.sum())
+    known = {
+        "kind": "onnx", "subject": "01", "tr": 4 / 3, "voxels": voxels, "mask_sha256": mask_digest(mask),
+        "window_offset": 3, "window_length": 6, "cleaning": Cleaning(), "latent_shape": (4, 4, 4),
+        "picture_size": PICTURE, "steps": 3, "guidance": 1.0, "schedule": Schedule(), "files": {},
+    }  # fmt: skip
+    manifest = Manifest(**(known | changes))
+    return Decoder(LinearEngine(voxels, manifest.window_length), manifest, mask)
+
+
+def small_mask() -> np.ndarray:
+    return np.random.default_rng(3).uniform(size=SHAPE) < 0.3
+
+
+def small_run(n_volumes: int = 30, seed: int = 1, events: bool = True, **changes: object) -> Run:
+    """A short run of the small subject, with a picture every third volume; keywords change it."""
+    series = np.random.default_rng(seed).normal(1000, 20, (n_volumes, *SHAPE)).astype("<i2")
+    rows = range(3, n_volumes - 9, 3) if events else ()
+    known = {
+        "name": "sub-01_ses-nsd01_task-nsdcore_run-12", "subject": "01", "session": 1, "run": 12, "tr": 4 / 3,
+        "shape": SHAPE, "affine": np.eye(4), "n_volumes": n_volumes, "volumes": lambda: iter(series),
+        "events": tuple(Event(row, 3, f"picture {row}", "cat") for row in rows), "picture": small_picture,
+    }  # fmt: skip
+    return Run(**(known | changes))
+
+
+def small_picture(name: str) -> np.ndarray:
+    return np.random.default_rng(int(name.split()[1])).integers(0, 256, (20, 20, 3), np.uint8)
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    return small_mask()
+
+
+@pytest.fixture
+def make_decoder(mask) -> Callable[..., Decoder]:
+    return partial(linear_decoder, mask)
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Run]:
+    return small_run
+
+
+@pytest.fixture
+def files_of() -> Callable[[Path], dict[str, bytes]]:
+    """The bytes of every reconstruction in the folder of a decode."""
+    return lambda folder: {p.name: p.read_bytes() for p in sorted((folder / "reconstructions").glob("*.png"))}
+
+
+class ListedFeed:
+    """A feed without a network: hands out messages, then nothing."""
+
+    duplicates, gaps, damaged, reconnects = 1, 2, 3, 4
+
+    def __init__(self, messages, before_each=lambda message: None) -> None:
+        self._messages, self._before_each = list(messages), before_each
+        self.confirmed = None
+
+    def receive(self, timeout_s):
+        if not self._messages:
+            raise KeyboardInterrupt  # somebody at the keyboard has waited long enough
+        self._before_each(self._messages[0])
+        return self._messages.pop(0)
+
+    def confirm(self, end):
+        self.confirmed = end
+
+
+@pytest.fixture
+def listed_feed() -> type[ListedFeed]:
+    return ListedFeed

@@ -1,0 +1,151 @@
+"""An exported engine is the same decoder: per network, over the whole sampling loop, and without torch around."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+from dynadiff.brain import BrainConfig  # noqa: E402
+from dynadiff.cleaning import Cleaning  # noqa: E402
+from dynadiff.engine import MANIFEST, initial_noise, mask_digest, paint  # noqa: E402
+from dynadiff.engines import EMBEDDED, Decoder, open_decoder  # noqa: E402
+from dynadiff.errors import UserError  # noqa: E402
+from dynadiff.generator import load_generator, save_generator, tiny_generator  # noqa: E402
+from dynadiff.image_encoder import ImageEncoder, ImageEncoderConfig  # noqa: E402
+from dynadiff.model import ModelConfig, new_model, save_model  # noqa: E402
+from dynadiff.windows import WindowSpec  # noqa: E402
+from exporters.onnx import export_onnx, halve  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with random weights, adapters stirred so that they matter, and its engine in ``onnx``."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    generator, encoder = tiny_generator(), ImageEncoder(ImageEncoderConfig())
+    for network in (generator.unet, generator.vae, encoder):
+        network.half()
+    save_generator(generator, encoder, folder / "generator")
+    mask = np.zeros((5, 6, 7), np.bool_)
+    mask[1:4, 1:5, 2:6] = True
+    brain = BrainConfig(48, 6, 16, (17, 64))
+    config = ModelConfig("01", 4 / 3, mask_digest(mask), WindowSpec(), Cleaning(), brain, "generator")
+    model = new_model(config, load_generator(folder / "generator"), mask, np.eye(4))
+    for name, parameter in model.generator.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_model(model, folder, torch.float16)
+    export_onnx(folder, folder / "onnx")
+    return folder
+
+
+@pytest.fixture(params=["untrained", "embedded"])
+def pair(request: pytest.FixtureRequest, untrained: Path) -> tuple[Decoder, Decoder]:
+    folder = untrained if request.param == "untrained" else EMBEDDED
+    return open_decoder("torch", folder, 1), open_decoder("onnx", folder, 1)
+
+
+def test_each_network_is_the_same(pair: tuple[Decoder, Decoder]) -> None:
+    reference, other = pair
+    manifest, rng = other.manifest, np.random.default_rng(0)
+    window = rng.standard_normal((manifest.voxels, manifest.window_length), np.float32)
+    tokens = np.asarray(reference.engine.encode(window))
+    np.testing.assert_allclose(other.engine.encode(window), tokens, atol=2e-5)
+    latent = rng.standard_normal((1, *manifest.latent_shape), np.float32)
+    for i in (0, 10, 19):
+        ours = reference.engine.step(torch.from_numpy(latent), torch.from_numpy(tokens), i)
+        np.testing.assert_allclose(other.engine.step(latent, tokens, i), np.asarray(ours), atol=5e-5)
+    ours = reference.engine.render(torch.from_numpy(latent)).astype(int)
+    assert np.abs(ours - other.engine.render(latent)).max() <= 1
+
+
+def test_twenty_steps_end_in_the_same_picture(pair: tuple[Decoder, Decoder]) -> None:
+    reference, other = pair
+    manifest = other.manifest
+    window = np.random.default_rng(1).standard_normal((manifest.voxels, manifest.window_length), np.float32)
+    noise = initial_noise(0, manifest.latent_shape)
+    one, two = (paint(d.engine, window, noise, manifest.steps).astype(int) for d in pair)
+    assert np.abs(one - two).max() <= 2
+    assert one.std() > 1
+    assert manifest == type(manifest)(**vars(reference.manifest) | {"kind": "onnx", "files": manifest.files})
+
+
+def test_an_altered_file_is_refused(untrained: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "engine"
+    shutil.copytree(untrained / "onnx", folder)
+    with (folder / "step.onnx").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\x00\x01")
+    with pytest.raises(UserError, match=r"step\.onnx is missing or not the file that was exported"):
+        open_decoder("onnx", folder)
+    (folder / "step.onnx").unlink()
+    with pytest.raises(UserError, match="export the engine again"):
+        open_decoder("onnx", folder)
+
+
+def test_an_unknown_key_in_a_manifest_is_refused(untrained: Path, tmp_path: Path) -> None:
+    raw = json.loads((untrained / "onnx" / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps(raw | {"surprise": 1}))
+    with pytest.raises(UserError, match="not an engine manifest of this version"):
+        open_decoder("onnx", tmp_path)
+
+
+def test_exports_do_not_overwrite_what_is_no_engine(untrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="is no engine folder"):
+        export_onnx(untrained, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_half_precision_is_used_only_where_it_is_exact() -> None:
+    exact, odd = np.arange(400, dtype=np.float32), np.linspace(0, 1, 400, dtype=np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["exact", "odd"], ["sum"])], "g", [],
+        [onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, [400])],
+        [onnx.numpy_helper.from_array(exact, "exact"), onnx.numpy_helper.from_array(odd, "odd")],
+    )  # fmt: skip
+    model = halve(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10))
+    types = {w.name: w.data_type for w in model.graph.initializer}
+    assert types == {"exact_half": onnx.TensorProto.FLOAT16, "odd": onnx.TensorProto.FLOAT}
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {})[0], exact + odd)
+
+
+def test_decoding_needs_no_torch(untrained: Path) -> None:
+    """A finder that refuses torch, diffusers and onnx stands first in the way of every import."""
+    program = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "diffusers", "peft", "onnx", "sklearn", "nilearn"):
+            raise ImportError(name + " is not here")
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from pathlib import Path
+import realtime.cli, realtime.session
+from dynadiff.engine import initial_noise, paint
+from dynadiff.engines import open_decoder
+d = open_decoder("onnx", Path({str(untrained)!r}), 1)
+picture = paint(d.engine, np.ones((48, 6), np.float32), initial_noise(0, d.manifest.latent_shape), 2)
+sys.exit(0 if picture.shape == (64, 64, 3) and "torch" not in sys.modules else 1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("pytorch", "there is no engine 'pytorch'"), ("trt", "not in this version"), ("onnx", "no engine in")],
+)
+def test_engines_that_cannot_be_opened_say_what_to_do(kind: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        open_decoder(kind, tmp_path)

@@ -1,0 +1,246 @@
+"""The commands as a user meets them: quick help, one sentence for a mistake, a decode over a real feed."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from dynadiff.errors import UserError
+from realtime import cli, session
+from realtime.recording import recording_messages
+from realtime.wire import Volume
+from replay.pace import run_messages
+from replay.server import serve
+
+HEAVY = {
+    "numpy",
+    "cv2",
+    "zmq",
+    "nibabel",
+    "h5py",
+    "scipy",
+    "onnxruntime",
+    "torch",
+    "dynadiff.engine",
+    "realtime.wire",
+}
+HELP = """
+import sys
+from realtime import cli
+for command in ["", "decode", "replay", "demo", "phantom", "bench"]:
+    sys.argv = ["realtime", *command.split(), "--help"]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert end.code == 0
+sys.stderr.write(" ".join(sys.modules))
+"""
+
+
+@pytest.fixture
+def realtime(monkeypatch, capfd):
+    """Runs a command; gives its exit code and what it wrote."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["realtime", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def feed_of(free_address):
+    """Serves a run in a thread, at the address that it gives."""
+    servers = []
+
+    def start(run, **changes):
+        def run_feed():
+            with suppress(UserError):  # a decoder that refuses the run does not confirm it
+                serve(run_messages(run, speed=0, run_uid="aaaa", **changes), free_address, linger_s=0.2)
+
+        servers.append(threading.Thread(target=run_feed))
+        servers[-1].start()
+        return free_address
+
+    yield start
+    for server in servers:
+        server.join(10)
+
+
+def test_help_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage") == 6
+    assert not HEAVY & set(done.stderr.split())
+
+
+def test_decode_writes_its_folder_and_says_where(realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    address = feed_of(make_run())
+    code, out, err = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless", "--seed", 3)
+    assert code == 0, err
+    assert "30 of 30 volumes, 25 pictures, 0 skipped" in out
+    assert "25 of 30 volumes" in out  # not a terminal: a line now and then
+    assert "two-way" in out
+    assert f"files: {tmp_path / 'out'}" in out
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["options"]["seed"], run["options"]["late"]) == (3, "auto")
+
+
+@pytest.mark.parametrize(("option", "late"), [("--skip", "skip"), ("--no-skip", "wait")])
+def test_skipping_can_be_chosen(option, late, realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    address = feed_of(make_run(n_volumes=8, events=False))
+    code, _, _ = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless", option)
+    assert code == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["late"] == late
+
+
+def test_a_run_shorter_than_a_window_is_told_and_no_crash(
+    realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    address = feed_of(make_run(n_volumes=5, events=False))
+    code, out, _ = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless")
+    assert code == 0
+    assert "no picture: a run must have as many volumes as a window" in out
+
+
+def test_a_model_for_another_brain_is_refused(realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder(subject="05"))
+    address = feed_of(make_run(n_volumes=2, events=False))
+    code, _, err = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless")
+    assert code == 2
+    assert err.startswith("error: the run is of subject 01 and the engine of subject 05")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["decode", "--headless", "--engine", "onyx"], "there is no engine 'onyx'"),
+        (["decode", "--headless", "--model", "nowhere"], "no engine in nowhere/onnx"),
+        (["decode", "--headless", "--out", "."], ". is in use and is never overwritten: give --out"),
+        (["decode"], "no display: add --headless"),
+        (["demo"], "no display: add --headless"),
+        (["bench", "--engine", "onyx"], "there is no engine 'onyx'"),
+        (["replay", "--recording", "nowhere"], "there is no recording nowhere"),
+        (["replay", "--bold", "a.nii", "--recording", "b"], "are two runs: give one of them"),
+        (["replay", "--tr", "2"], "belong to a NIfTI file"),
+        (["replay", "--root", "nowhere"], "nowhere"),
+        (["replay", "--bold", "nowhere.nii.gz"], "nowhere.nii.gz"),
+        (["phantom", "--root", "tree", "--subjects", "one"], "--subjects one is no list of numbers"),
+        (["phantom", "--root", "tree", "--subjects", "9"], "no subject 9"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, said, realtime, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    (tmp_path / "something").touch()
+    code, out, err = realtime(*arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("arguments", [["decode", "--nonsense"], ["replay", "--speed", "-1"], ["nonsense"]])
+def test_a_wrong_option_exits_with_2(arguments, realtime):
+    code, _, err = realtime(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_an_interrupt_exits_with_130(realtime, make_decoder, free_address, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "decode", interrupted)
+    code, _, err = realtime("decode", "--connect", free_address, "--out", tmp_path / "out", "--headless")
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_a_decode_can_be_replayed_and_gives_the_same_pictures(
+    realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path, files_of, free_address
+):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    first, again = tmp_path / "first", tmp_path / "again"
+    realtime("decode", "--connect", feed_of(make_run()), "--out", first, "--headless")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    replay = subprocess.Popen(
+        [sys.executable, "-c", "from realtime.cli import main; main()", "replay", "--recording", str(first),
+         "--speed", "0", "--bind", free_address],
+        env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    code, _, err = realtime("decode", "--connect", free_address, "--out", again, "--headless")
+    out, _ = replay.communicate(timeout=20)
+    assert (code, replay.returncode) == (0, 0), err
+    assert "received whole by: decoder" in out
+    assert len(files_of(again)) == 25
+    assert files_of(again) == files_of(first)
+
+
+def test_bench_measures_every_stage(realtime, make_decoder, monkeypatch, tmp_path):
+    from realtime import bench
+
+    monkeypatch.setattr(bench, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(bench, "SHAPE", (10, 10, 10))
+    monkeypatch.setattr(bench, "VOXELS", 100)
+    code, out, err = realtime("bench", "--json", tmp_path / "bench.json")
+    assert code == 0, err
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    stages = {
+        "ingest",
+        "mask",
+        "statistics",
+        "window",
+        "standardise",
+        "record volume",
+        "record picture",
+        "total",
+    }
+    assert figures["bookkeeping_ms"].keys() == stages
+    assert figures["onnx_ms"].keys() == {"encode", "steps", "render", "picture"}
+    assert all(np.isfinite(list(row.values())).all() for row in figures["onnx_ms"].values())
+    assert "record picture" in out
+
+
+def test_a_nifti_file_is_replayed_and_stimuli_that_are_not_there_are_missed_aloud(
+    realtime, make_run, make_decoder, mask, monkeypatch, tmp_path, free_address
+):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    bold, inside = tmp_path / "sub-01_task-look_bold.nii.gz", tmp_path / "mask.nii.gz"
+    image = nib.Nifti1Image(np.stack(list(make_run().volumes()), axis=-1), np.eye(4))
+    image.header.set_zooms((1, 1, 1, 4 / 3))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, bold)
+    nib.save(nib.Nifti1Image(mask.astype("i2"), np.eye(4)), inside)
+    table = "onset\tduration\ttrial_type\tstim_file\n4.0\t3.0\tface\tface.png\n"
+    (tmp_path / "sub-01_task-look_events.tsv").write_text(table)
+    replay = subprocess.Popen(
+        [sys.executable, "-c", "from realtime.cli import main; main()", "replay", "--bold", str(bold),
+         "--mask", str(inside), "--speed", "0", "--bind", free_address],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    code, out, err = realtime("decode", "--connect", free_address, "--out", tmp_path / "out", "--headless")
+    said, _ = replay.communicate(timeout=20)
+    assert (code, replay.returncode) == (0, 0), err
+    assert "25 pictures" in out
+    assert "replayed without its events" in said
+    received = [m for _, m in recording_messages(tmp_path / "out" / "feed.rec", speed=0) if isinstance(m, Volume)]
+    assert all((volume.data[~mask] == 0).all() for volume in received)
+    assert all(np.array_equal(v.data[mask], w[mask]) for v, w in zip(received, make_run().volumes(), strict=True))

@@ -1,0 +1,57 @@
+"""Two processes, one command: what the feed's process does or fails to do reaches the user."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from dynadiff.design import file_runs
+from dynadiff.engines import Decoder
+from dynadiff.errors import UserError
+from dynadiff.nsd import NSD
+from dynadiff.phantom_tree import write_tree
+from realtime import demo, session
+from realtime.decode import Options
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A phantom of one small run."""
+    root = tmp_path_factory.mktemp("phantom") / "tree"
+    write_tree(root, [1], [1], [demo.RUN], shapes={1: (12, 14, 10)})
+    assert demo.RUN in file_runs(1, 1)
+    return root
+
+
+@pytest.fixture
+def decoder(tree, request) -> Decoder:
+    shared = request.config.pluginmanager.get_plugin(str(request.config.rootpath / "tests" / "conftest.py"))
+    return shared.linear_decoder(NSD(tree).mask(1))
+
+
+def test_a_whole_run_comes_through_both_processes(tree, decoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: decoder)
+    monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
+    said = io.StringIO()
+    folder, _ = demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=said))
+    summary = json.loads((folder / "summary.json").read_text())
+    counts = ("volumes_expected", "volumes_received", "windows", "reconstructions", "skipped")
+    assert [summary[name] for name in counts] == [226, 226, 221, 221, 0]
+    assert summary["identification"]["n_trials"] == 62  # an even run
+    assert summary["ended"] == "complete"
+    assert "226 of 226 volumes" in said.getvalue()
+
+
+def test_what_goes_wrong_in_the_second_process_is_told_here(tree, tmp_path):
+    with pytest.raises(UserError, match="nowhere"), demo.feed_process(tmp_path / "nowhere", 1.0):
+        pass
+
+
+def test_the_second_process_ends_when_decoding_fails(tree, decoder, monkeypatch, tmp_path):
+    other = replace(decoder, manifest=replace(decoder.manifest, subject="02"))
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: other)
+    monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
+    with pytest.raises(UserError, match="engine of subject 02"):
+        demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=io.StringIO()))

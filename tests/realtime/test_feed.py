@@ -1,0 +1,428 @@
+"""Every message comes exactly once and in order, whenever a consumer joins and whatever the link does."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from queue import Queue
+
+import numpy as np
+import pytest
+import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynadiff.errors import UserError
+from realtime.feed import Consumer, Feed
+from realtime.order import Position
+from realtime.recording import Recorder, Recording
+from realtime.wire import (
+    Ack,
+    Done,
+    Hello,
+    Refusal,
+    RunEnd,
+    RunStart,
+    Status,
+    Volume,
+    WireError,
+    decode,
+    digest_of,
+    encode,
+)
+from replay.server import FeedLog, serve
+
+EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
+
+
+def start(uid="u1", n=10, shape=(2, 3, 4)):
+    return RunStart(
+        run_uid=uid, name="sub-01_run-01", subject="subj01", session=1, run=1, tr=4 / 3, n_volumes=n,
+        shape=shape, dtype="<i2", affine=EYE, source="replayed",
+    )  # fmt: skip
+
+
+def messages(uid="u1", n=10, shape=(2, 3, 4)):
+    """A run whose volumes hold their own index."""
+    position = Position()
+    begin = start(uid, n, shape)
+    volumes = (
+        Volume(seq=k + 1, run_uid=uid, index=k, t_acquired=k + 1.0, data=np.full(shape, k, "<i2")) for k in range(n)
+    )
+    for message in [begin, *volumes]:
+        position = position.after(message, digest_of(encode(message)))
+        yield message
+    yield position.ending("complete")
+
+
+def digests(received):
+    return [digest_of(encode(message)) for message in received]
+
+
+class Link:
+    """Both ways between a FeedLog and its consumers, as bad as it is told to be."""
+
+    def __init__(self, log, chance):
+        self.log, self.chance = log, chance
+        self.badness = 0.2
+        self.ends = []
+
+    def join(self, role):
+        end = End(Consumer(role, patience=10**9))
+        self.ends.append(end)
+        self.dial(end)
+
+    def dial(self, end):
+        """A new connection: what was on the old one is lost."""
+        self.log.forget(end.identity)
+        end.dial()
+
+    def to_consumers(self, outgoing):
+        for identity, frames in outgoing:
+            for end in self.ends:
+                if end.identity == identity:
+                    self.put(end.inbox, frames)
+
+    def put(self, queue, frames):
+        """Lost, damaged, doubled, out of order, or as it should be."""
+        frames = [bytes(frame) for frame in frames]
+        if self.chance.random() < self.badness:
+            match self.chance.randrange(4):
+                case 0:
+                    return
+                case 1:
+                    frames = self.damaged(frames)
+                case 2:
+                    queue.append(frames)
+                case 3:
+                    queue.insert(self.chance.randrange(len(queue) + 1), frames)
+                    return
+        queue.append(frames)
+
+    def damaged(self, frames):
+        place = self.chance.randrange(1, len(frames))
+        if self.chance.random() < 0.3:
+            return frames[:place]
+        hurt = bytearray(frames[place])
+        hurt[self.chance.randrange(len(hurt))] ^= 1 << self.chance.randrange(8)
+        return [*frames[:place], bytes(hurt), *frames[place + 1 :]]
+
+    def deliver(self, end):
+        """One message each way."""
+        if end.outbox:
+            self.to_consumers(self.log.receive(end.identity, end.outbox.pop(0)))
+        if end.inbox:
+            message, answers = end.consumer.receive(end.inbox.pop(0))
+            if message is not None:
+                end.received.append(message)
+            if isinstance(message, RunEnd):
+                answers.append(end.consumer.confirm(message))
+            for answer in answers:
+                self.put(end.outbox, encode(answer))
+
+    def settle(self):
+        """The link is good from now on; signs of life and new connections are all that helps."""
+        self.badness = 0.0
+        for _ in range(50):
+            for end in self.ends:
+                if not end.inbox and not end.outbox and end.identity not in self.log.consumers:
+                    self.dial(end)
+            self.to_consumers(self.log.status())
+            while any(end.inbox or end.outbox for end in self.ends):
+                for end in self.ends:
+                    self.deliver(end)
+
+
+class End:
+    """A consumer and its two queues."""
+
+    made = 0
+
+    def __init__(self, consumer):
+        self.consumer, self.received, self.identity = consumer, [], b""
+
+    def dial(self):
+        End.made += 1
+        self.identity = str(End.made).encode()
+        self.inbox, self.outbox = [], [[bytes(frame) for frame in encode(self.consumer.hello())]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32), credit=st.integers(1, 9), consumers=st.integers(1, 3))
+def test_exactly_once_in_order_over_a_link_that_drops_doubles_swaps_and_damages(seed, credit, consumers):
+    chance = random.Random(seed)
+    log = FeedLog("u1", credit)
+    link = Link(log, chance)
+    pending = list(messages())
+    sent = digests(pending)
+    while pending or len(link.ends) < consumers:
+        match chance.randrange(8):
+            case 0 if pending:
+                link.to_consumers(log.publish(pending.pop(0)))
+            case 1 if len(link.ends) < consumers:
+                link.join(f"role{len(link.ends)}")
+            case 2 if link.ends and chance.random() < 0.3:
+                link.dial(chance.choice(link.ends))
+            case 3:
+                link.to_consumers(log.status())
+            case _ if link.ends:
+                link.deliver(chance.choice(link.ends))
+    link.settle()
+    for end in link.ends:
+        assert digests(end.received) == sent
+        assert end.consumer.position == log.position
+    assert not log.unconfirmed()
+
+
+def consumed(*frames, consumer=None):
+    consumer = consumer or Consumer("decoder")
+    out = [consumer.receive(frame) for frame in frames]
+    return consumer, [message for message, _ in out], [answer for _, answers in out for answer in answers]
+
+
+def test_each_fault_is_named_and_counted_once():
+    sent = [encode(message) for message in messages()]
+    damaged = [*sent[3][:2], bytes(len(sent[3][2]))]
+    consumer, taken, said = consumed(*sent[:2], sent[1], sent[2], damaged, sent[4], sent[3], *sent[6:8])
+    assert (consumer.duplicates, consumer.gaps, consumer.damaged) == (1, 1, 1)
+    assert [message.seq for message in taken if message] == [0, 1, 2, 3]
+    asked = [word for word in said if isinstance(word, Hello)]
+    assert [word.next_seq for word in asked] == [3, 4]
+
+
+def test_a_status_reveals_that_the_last_messages_were_lost():
+    sent = [encode(message) for message in messages()]
+    status = encode(Status(run_uid="u1", published=12, sent=12))
+    consumer, _, said = consumed(*sent[:5], status)
+    assert said[-1] == Hello(role="decoder", run_uid="u1", next_seq=5)
+    assert consumer.gaps == 1
+    behind = encode(Status(run_uid="u1", published=12, sent=5))
+    assert consumed(behind, consumer=consumer)[2] == [Ack(next_seq=5)]
+
+
+def test_an_end_that_does_not_agree_is_not_taken_and_not_confirmed():
+    sent = list(messages())
+    with pytest.raises(UserError, match="digest"):
+        consumed(*map(encode, sent[:-1]), encode(replace(sent[-1], digest="00" * 32)))
+    with pytest.raises(UserError, match="volumes"):
+        consumed(*map(encode, sent[:-1]), encode(replace(sent[-1], n_volumes=9)))
+    consumer = consumed(*map(encode, sent[:-1]))[0]
+    with pytest.raises(UserError, match="not received"):
+        consumer.confirm(sent[-1])
+
+
+def test_done_is_said_again_until_the_feed_has_it():
+    sent = list(messages())
+    consumer, _, _ = consumed(*map(encode, sent))
+    done = consumer.confirm(sent[-1])
+    assert done == Done(run_uid="u1", n_volumes=10, digest=sent[-1].digest)
+    status = encode(Status(run_uid="u1", published=12, sent=12))
+    assert consumed(status, consumer=consumer)[2] == [done]
+
+
+def test_a_new_run_begins_at_any_time():
+    first, second = list(messages("u1")), list(messages("u2"))
+    consumer, taken, _ = consumed(*map(encode, first[:4]), *map(encode, second))
+    assert digests(taken) == digests(first[:4] + second)
+    assert consumer.gaps == consumer.duplicates == 0
+
+
+def test_a_run_of_which_the_start_is_missing_is_asked_for():
+    second = list(messages("u2"))
+    _, taken, said = consumed(encode(next(messages("u1"))), encode(second[3]))
+    assert taken[1] is None
+    assert said[-1] == Hello(role="decoder", run_uid="u1", next_seq=1)
+    log = FeedLog("u2")
+    for message in second:
+        log.publish(message)
+    again = [frames for _, frames in log.receive(b"x", encode(said[-1]))]
+    assert decode(again[0]) == second[0]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [Refusal(reason="this feed speaks version 2"), Hello(role="x"), [b"{}", b"{}"]],
+    ids=["refused", "peer", "noise"],
+)
+def test_a_peer_that_only_talks_nonsense_is_given_up_with_its_reason(word):
+    frames = word if isinstance(word, list) else encode(word)
+    with pytest.raises(UserError, match="cannot be understood"):
+        consumed(*[frames] * 100)
+
+
+ILLEGAL = {
+    "a volume first": lambda m: [m[1]],
+    "a second start": lambda m: [m[0], m[0]],
+    "another run": lambda m: [m[0], replace(m[1], run_uid="u9")],
+    "an index left out": lambda m: [m[0], replace(m[1], index=1)],
+    "another shape": lambda m: [m[0], replace(m[1], data=m[1].data[:1])],
+    "another dtype": lambda m: [m[0], replace(m[1], data=m[1].data.astype("<f4"))],
+    "a number left out": lambda m: [m[0], replace(m[1], seq=2)],
+    "something after the end": lambda m: [*m, replace(m[1], seq=12, index=10)],
+}
+
+
+@pytest.mark.parametrize("order", ILLEGAL.values(), ids=ILLEGAL.keys())
+def test_illegal_orders_are_refused_by_feed_and_consumer_alike(order):
+    *before, last = order(list(messages()))
+    log = FeedLog("u1")
+    for message in before:
+        log.publish(message)
+    with pytest.raises(WireError):
+        log.publish(last)
+
+
+# With sockets.
+
+
+@contextmanager
+def served(source, **options):
+    """A feed in a thread; gives its address and a queue for its result."""
+    addresses, results = Queue(), Queue()
+
+    def run():
+        try:
+            results.put(serve(source, "tcp://127.0.0.1:*", ready=addresses.put, **{"linger_s": 5} | options))
+        except UserError as error:
+            results.put(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield addresses.get(timeout=10), results
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def timed(source, step=0.0):
+    return ((k * step, message) for k, message in enumerate(source))
+
+
+def take(feed, count=10**6):
+    """The next messages up to the end, which is confirmed."""
+    received = []
+    while len(received) < count and not (received and isinstance(received[-1], RunEnd)):
+        message = feed.receive(10)
+        assert message is not None
+        received.append(message)
+    if isinstance(received[-1], RunEnd):
+        feed.confirm(received[-1])
+    return received
+
+
+def test_a_late_consumer_gets_what_an_early_one_got_and_both_are_awaited():
+    with served(timed(messages(n=60), 0.005)) as (address, results), Feed(address, "decoder") as early:
+        before = take(early, 30)
+        with Feed(address, "viewer") as late:
+            assert digests(take(late)) == digests(before + take(early)) == digests(messages(n=60))
+        assert sorted(results.get(timeout=10)) == ["decoder", "viewer"]
+        assert early.gaps == late.gaps == early.duplicates == early.damaged == late.reconnects == 0
+
+
+def test_a_consumer_may_come_after_the_end():
+    with served(timed(messages()), wait_for=0) as (address, results):
+        time.sleep(0.1)
+        with Feed(address, "viewer") as feed:
+            assert digests(take(feed)) == digests(messages())
+        assert results.get(timeout=10) == ("viewer",)
+
+
+def test_a_consumer_may_come_before_the_feed(free_address):
+    results = Queue()
+    with Feed(free_address, "decoder") as feed:
+        assert feed.receive(0.05) is None
+        thread = threading.Thread(target=lambda: results.put(serve(timed(messages()), free_address, linger_s=5)))
+        thread.start()
+        assert digests(take(feed)) == digests(messages())
+    thread.join(timeout=10)
+    assert results.get(timeout=10) == ("decoder",)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from realtime.feed import Feed
+from realtime.recording import Recorder
+with Feed(sys.argv[1], "decoder") as feed, Recorder(Path(sys.argv[2])) as recorder:
+    while True:
+        recorder.write(feed.receive(10))
+        print(flush=True)
+"""
+
+
+def test_a_killed_consumer_is_continued_by_another_process(tmp_path):
+    path = tmp_path / "feed.rec"
+    with served(timed(messages(n=80), 0.005)) as (address, results):
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLED, address, str(path)],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for _ in range(20):
+            child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        recording = Recording(path)
+        before = list(recording)
+        assert 20 <= len(before) < 82
+        with (
+            Feed(address, "decoder", resume=recording.position) as feed,
+            Recorder(path, after=recording) as recorder,
+        ):
+            after = take(feed)
+            for message in after:
+                recorder.write(message)
+        assert digests(before + after) == digests(messages(n=80))
+        assert digests(Recording(path)) == digests(messages(n=80))
+        assert results.get(timeout=10) == ("decoder",)
+
+
+def test_a_feed_that_vanishes_and_comes_back_goes_on_where_it_was(free_address):
+    """A peer that dies mid-run; a new one serves the same run, and the consumer notices by itself."""
+    with zmq.Context() as context, Feed(free_address, "decoder", silence_s=60) as feed:
+        feed._retry_s = 0.2
+        log = FeedLog("u1")
+        with context.socket(zmq.ROUTER) as dying:
+            dying.bind(free_address)
+            identity, *frames = dying.recv_multipart()
+            outgoing = log.receive(identity, frames)
+            for message in list(messages())[:5]:
+                outgoing += log.publish(message)
+            for to, frames in outgoing:
+                dying.send_multipart([to, *frames])
+            before = take(feed, 5)
+            dying.close(linger=0)
+        assert feed.receive(0.5) is None
+        thread = threading.Thread(target=lambda: serve(timed(messages()), free_address, linger_s=5))
+        thread.start()
+        assert digests(before + take(feed)) == digests(messages())
+        assert feed.reconnects == 1
+    thread.join(timeout=10)
+
+
+def test_silence_names_the_address_and_the_command(free_address):
+    with Feed(free_address, "decoder", silence_s=0.1) as feed, pytest.raises(UserError) as caught:
+        feed.receive(10)
+    assert free_address in str(caught.value)
+    assert "realtime replay" in str(caught.value)
+
+
+def test_a_slow_scanner_is_not_silence():
+    """Nothing but signs of life for longer than the silence that would be borne."""
+    with (
+        served(timed(messages(n=1), 1.6)) as (address, results),
+        Feed(address, "decoder", silence_s=1.5) as feed,
+    ):
+        assert len(take(feed)) == 3
+        assert results.get(timeout=10) == ("decoder",)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "tcp://127.0.0.1:99999999"])
+def test_an_address_that_is_none_is_one_sentence(address):
+    with pytest.raises(UserError, match="no address"):
+        Feed(address, "decoder")
