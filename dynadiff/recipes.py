@@ -51,6 +51,8 @@ def prepare_phantom(root: Path, subject: int) -> None:
 def train_recipe(recipe: Recipe) -> None:
     """Train the generator if it is to be trained, then Dynadiff; every stage goes on where it was interrupted."""
     config = resolve(recipe)
+    nsd = NSD(recipe.root)  # before anything is trained, so that a wrong folder is told at once
+    mask = nsd.mask(recipe.subject)
     torch.manual_seed(config.seed)
     if recipe.generator == "generator":
         if recipe.preset != "phantom":
@@ -58,8 +60,6 @@ def train_recipe(recipe: Recipe) -> None:
         if not (recipe.out / "generator" / "generator.json").exists():
             train_generator(GeneratorTraining(), recipe.out)
     generator = _generator(recipe)
-    nsd = NSD(recipe.root)
-    mask = nsd.mask(recipe.subject)
     spec, cleaning = WindowSpec(), Cleaning()
     learn, unseen = nsd_trials(nsd, recipe.subject, cleaning, spec, generator.picture_size)
     some = nsd.run(recipe.subject, TEST_SESSION, nsd.runs(recipe.subject, TEST_SESSION)[0])

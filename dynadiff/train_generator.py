@@ -42,7 +42,7 @@ class GeneratorTraining:
     vae_steps: int = 5000
     vae_batch: int = 12
     vae_lr: float = 2e-3
-    steps: int = 4500
+    steps: int = 3200
     batch: int = 64
     lr: float = 1e-3
     prior: float = 1e-3  # weight of the mean square of the VAE's latents, which holds them near unit variance
@@ -158,10 +158,12 @@ def _train_unet(
     """Noise prediction conditioned on the picture's own tokens; returns the averaged weights of both networks."""
     means, deviations = _latents(generator, pictures)
     abar = torch.from_numpy(generator.schedule.alphas_cumprod()).float()
+    for network in (generator.unet, encoder):
+        network.to(memory_format=torch.channels_last)  # a fifth faster on CPU
     modules: dict[str, nn.Module] = {"unet": generator.unet, "encoder": encoder}
     averages = {f"ema_{k}": copy.deepcopy(m).requires_grad_(False) for k, m in modules.items()}
     parameters = [p for m in modules.values() for p in m.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.01, fused=True)
     log = log_to(out / "work" / "generator.jsonl")
     every = modules | averages
     where = out / "work" / "generator.safetensors"

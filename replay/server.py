@@ -10,9 +10,10 @@ import ipaddress
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from urllib.parse import urlsplit
 
 import zmq
@@ -154,7 +155,7 @@ def serve(
     Raises:
         UserError: a bad address, a port in use, consumers that do not come or do not confirm the end.
     """
-    _, start = next(messages)
+    due, start = next(messages)
     if not isinstance(start, RunStart):
         raise WireError("a run must begin with its RunStart.")
     with _listening(bind) as socket:
@@ -163,13 +164,8 @@ def serve(
         feed.answer(clock() + join_s, lambda: len(feed.log.consumers) >= wait_for)
         if len(feed.log.consumers) < wait_for:
             raise UserError(f"fewer than {wait_for} consumers came in {join_s:g} s: start `realtime decode` too.")
-        begun = clock()
         try:
-            feed.send(feed.log.publish(start))
-            for due, message in messages:
-                feed.answer(begun + due)
-                stamped = replace(message, t_sent=unix_time()) if isinstance(message, Volume) else message
-                feed.send(feed.log.publish(stamped))
+            feed.play(chain([(due, start)], messages), unix_time)
         finally:
             feed.stop()
         feed.await_end(wait_for, linger_s)
@@ -198,6 +194,14 @@ class _Server:
                 self.send(self.log.receive(identity, frames))
             elif now >= until:
                 return
+
+    def play(self, messages: Iterable[tuple[float, Message]], unix_time: Callable[[], float]) -> None:
+        """Publish each message when it is due: until a time and not for one, so that delays do not add up."""
+        begun = self._clock()
+        for due, message in messages:
+            self.answer(begun + due)
+            stamped = replace(message, t_sent=unix_time()) if isinstance(message, Volume) else message
+            self.send(self.log.publish(stamped))
 
     def send(self, outgoing: Outgoing) -> None:
         """Send at once: no limit makes this wait or drop, and credit bounds what is on its way."""

@@ -59,6 +59,16 @@ def recorded(path):
     return path
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A recording that examples spoil and rewrite: its path and its content."""
+    path = tmp_path_factory.mktemp("whole") / "feed.rec"
+    with Recorder(path) as recorder:
+        for message in messages():
+            recorder.write(message)
+    return path, path.read_bytes()
+
+
 def test_what_was_written_is_read_bit_for_bit(recorded):
     recording = Recording(recorded)
     assert frames(recording) == frames(messages())
@@ -69,13 +79,10 @@ def test_what_was_written_is_read_bit_for_bit(recorded):
 
 @settings(max_examples=150, deadline=None)
 @given(cut=st.integers(0, 10**4))
-def test_a_file_cut_anywhere_gives_its_whole_records_and_can_be_continued(tmp_path_factory, cut):
-    path = tmp_path_factory.mktemp("cut") / "feed.rec"
-    with Recorder(path) as recorder:
-        for message in messages():
-            recorder.write(message)
-    cut %= path.stat().st_size
-    os.truncate(path, cut)
+def test_a_file_cut_anywhere_gives_its_whole_records_and_can_be_continued(whole, cut):
+    path, content = whole
+    cut %= len(content)
+    path.write_bytes(content[:cut])
     recording = Recording(path)
     left = list(recording)
     everything = list(messages())
@@ -92,15 +99,12 @@ def test_a_file_cut_anywhere_gives_its_whole_records_and_can_be_continued(tmp_pa
 
 @settings(max_examples=300, deadline=None)
 @given(place=st.integers(0, 10**4), bit=st.integers(0, 7))
-def test_a_flipped_bit_anywhere_is_damage(tmp_path_factory, place, bit):
+def test_a_flipped_bit_anywhere_is_damage(whole, place, bit):
     """Never a torn end, however far a damaged length would lead, and never another message."""
-    path = tmp_path_factory.mktemp("bit") / "feed.rec"
-    with Recorder(path) as recorder:
-        for message in messages():
-            recorder.write(message)
-    content = bytearray(path.read_bytes())
-    content[place % len(content)] ^= 1 << bit
-    path.write_bytes(content)
+    path, content = whole
+    spoilt = bytearray(content)
+    spoilt[place % len(content)] ^= 1 << bit
+    path.write_bytes(spoilt)
     read = []
     with pytest.raises(UserError):
         read.extend(Recording(path))

@@ -223,7 +223,23 @@ def test_another_version_is_named():
         decode(seal(header_of(END), v=2))
 
 
-def test_constants_and_deep_nesting_are_not_json():
+@pytest.mark.parametrize("t_sent", [None, "now", True, float("nan"), float("inf"), -1.0, [], 10**400])
+@pytest.mark.parametrize("message", [VOLUME, Ack(next_seq=1)], ids=["Volume", "Ack"])
+def test_a_time_of_sending_that_is_none_is_refused(message, t_sent):
+    frames = encode(message)
+    given = json.loads(bytes(frames[0])) | {"t_sent": t_sent}
+    with pytest.raises(WireError, match="t_sent"):
+        decode([json.dumps(given).encode(), *frames[1:]])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_number_of_a_header_may_be_infinite_or_none(value):
+    for message, key in ((START, "tr"), (VOLUME, "t_acquired")):
+        with pytest.raises(WireError, match=key):
+            decode(seal(header_of(message) | {key: value}, *map(bytes, encode(message)[2:])))
+
+
+def test_deep_nesting_and_broken_text_are_no_header():
     for header in (b'{"kind": NaN}', b'{"kind": Infinity}', b"[" * 100_000, b"1" * 5000, b"\xff", b"{", b""):
         digest = hashlib.sha256(header).hexdigest()
         with pytest.raises(WireError):

@@ -1,6 +1,7 @@
 """The feed keeps its times, sends no more than a consumer has credit for, and does not end unconfirmed."""
 
 import threading
+import time
 from queue import Queue
 
 import numpy as np
@@ -68,6 +69,25 @@ def test_a_consumer_is_sent_no_more_than_its_credit_and_all_of_it_in_the_end():
     assert log.receive(b"a", encode(Ack(next_seq=1))) == []
     assert seqs(log.receive(b"a", encode(Ack(next_seq=10**6)))) == [5, 6, 7]
     assert seqs(log.receive(b"b", encode(Hello(role="viewer", run_uid="u1", next_seq=10)))) == [10, 11]
+
+
+def test_what_is_published_later_is_sent_at_once_and_nothing_is_left_out():
+    log, sent = FeedLog("u1", credit=5), []
+    log.receive(b"a", encode(Hello(role="decoder")))
+    for message in messages():
+        sent += seqs(log.publish(message))
+        if len(sent) % 5 == 0:
+            sent += seqs(log.receive(b"a", encode(Ack(next_seq=len(sent)))))
+    while ahead := seqs(log.receive(b"a", encode(Ack(next_seq=len(sent))))):
+        sent += ahead
+    assert sent == list(range(12))
+    late = FeedLog("u1", credit=5)
+    for message in messages():
+        late.publish(message)
+    sent = seqs(late.receive(b"a", encode(Hello(role="decoder"))))
+    while ahead := seqs(late.receive(b"a", encode(Ack(next_seq=len(sent))))):
+        sent += ahead
+    assert sent == list(range(12))
 
 
 def test_hello_says_where_to_go_on_and_another_run_begins_at_its_start():
@@ -157,9 +177,7 @@ class Machine:
 def test_times_are_absolute_so_that_delays_do_not_add_up_and_signs_of_life_go_on():
     machine = Machine([(100.0, encode(Hello(role="decoder"))), (107.0, encode(Ack(next_seq=8)))])
     server = _Server(machine, FeedLog("u1"), machine.clock)
-    for due, message in timed(messages(), 4 / 3):
-        server.answer(100.0 + due)
-        server.send(server.log.publish(message))
+    server.play(timed(messages(), 4 / 3), lambda: 0.0)
     late = {m.seq: at - (100.0 + m.seq * 4 / 3) for at, m in machine.sent if not isinstance(m, Status)}
     assert sorted(late) == list(range(12))
     assert all(-1e-9 < delay < 0.3 for delay in late.values())
@@ -276,6 +294,21 @@ def test_a_run_without_an_end_is_given_one():
 
     assert consumer_of(iter(list(timed(messages()))[:-1]), take) == ("decoder",)
     assert (ends[0].reason, ends[0].n_volumes) == ("stopped", 10)
+
+
+def test_serve_sends_no_volume_before_it_is_due():
+    times = []
+
+    def take(feed):
+        while not isinstance(message := feed.receive(5), RunEnd):
+            if isinstance(message, Volume):
+                times.append(message.t_sent)
+        feed.confirm(message)
+
+    begun = time.monotonic()
+    consumer_of(timed(messages(), 0.03), take, unix_time=time.monotonic)
+    assert all(at - begun >= 0.03 * (k + 1) for k, at in enumerate(times))
+    assert len(times) == 10
 
 
 def test_a_volume_says_when_it_was_sent():
