@@ -18,7 +18,8 @@ def ridge(train: Floats, targets: Floats, runs: NDArray[np.int64], test: Floats)
     All voxels of all volumes are features. Held-out runs, of the numbers (n,) of the training runs, choose the penalty.
     """
     x, z = (w.reshape(len(w), -1).astype(np.float32) for w in (train, test))
-    mean = targets.mean(axis=0)
+    centre, mean = x.mean(axis=0), targets.mean(axis=0)
+    x, z = x - centre, z - centre
     kernel = x @ x.T
     held = np.unique(runs, return_inverse=True)[1] % FOLDS == 0
     values, vectors = eigh(kernel[np.ix_(~held, ~held)])

@@ -48,7 +48,7 @@ class BrainModule(nn.Module):
                 f"not {window.shape[1]} × {window.shape[2]}"
             )
         x = window.transpose(1, 2) @ self.subject  # (b, t, h)
-        x = (x[:, :, None] @ self.timestep_weight)[:, :, 0] + self.timestep_bias
-        x = self.aggregate(self.activation(x).transpose(1, 2))[..., 0]
+        x = torch.baddbmm(self.timestep_bias[:, None], x.transpose(0, 1), self.timestep_weight)  # (t, b, h)
+        x = self.aggregate(self.activation(x).permute(1, 2, 0))[..., 0]
         tokens: Tensor = self.out(x).unflatten(1, config.tokens)
         return tokens

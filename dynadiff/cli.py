@@ -39,6 +39,8 @@ def train(
 
     if out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
+    if generator not in ("generator", "embedded"):
+        generator = str(Path(generator).resolve())
     train_recipe(Recipe(preset, _phantom(root, subject), subject, out, generator, steps))
 
 

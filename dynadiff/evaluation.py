@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynadiff.baselines import nearest, ridge
 from dynadiff.data import Trials
 from dynadiff.engine import initial_noise
-from dynadiff.generator import Generator, load_generator, to_unit
+from dynadiff.generator import Generator, load_generator
 from dynadiff.identification import (
     Features,
     bootstrap_ci,
@@ -25,7 +25,7 @@ from dynadiff.identification import (
     pixel_features,
     two_way,
 )
-from dynadiff.image_encoder import ImageEncoder
+from dynadiff.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.model import Model, generator_folder, load_model, paint_batch
 from dynadiff.scenes import CATEGORIES
 
@@ -86,12 +86,6 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
 def brain_tokens(model: Model, windows: NDArray[np.float16]) -> NDArray[np.float32]:
     """Tokens (n, k, d) of cleaned windows (n, voxels, volumes)."""
     return torch.cat([model.brain(b.float()) for b in torch.from_numpy(windows).split(BATCH)]).numpy()
-
-
-@torch.no_grad()
-def encode_pictures(encoder: ImageEncoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image encoder's tokens (n, k, d) of pictures (n, s, s, 3)."""
-    return torch.cat([encoder(to_unit(b)) for b in torch.from_numpy(pictures).split(256)]).numpy()
 
 
 def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: ImageEncoder) -> Row:

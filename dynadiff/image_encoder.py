@@ -9,7 +9,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,3 +76,10 @@ class ImageEncoder(nn.Module):
         encoder = cls(ImageEncoderConfig(**raw | {"widths": tuple(raw["widths"])}))
         encoder.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         return encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_pictures(encoder: ImageEncoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The tokens (n, k, d) of uint8 pictures (n, s, s, 3)."""
+    batches = torch.from_numpy(pictures).split(256)
+    return torch.cat([encoder(b.permute(0, 3, 1, 2).float() / 127.5 - 1) for b in batches]).numpy()

@@ -10,14 +10,14 @@ from dynadiff.brain import BrainConfig
 from dynadiff.cleaning import Cleaning
 from dynadiff.data import TEST_SESSION, Trials, collect, held_out, nsd_runs
 from dynadiff.engine import mask_digest
-from dynadiff.engines import EMBEDDED
 from dynadiff.errors import UserError
-from dynadiff.generator import Generator, load_generator
-from dynadiff.model import ModelConfig, new_model, save_model
+from dynadiff.generator import load_generator
+from dynadiff.image_encoder import ImageEncoder
+from dynadiff.model import ModelConfig, generator_folder, new_model, save_model
 from dynadiff.nsd import NSD
 from dynadiff.phantom_tree import write_tree
 from dynadiff.train_generator import GeneratorTraining, train_generator
-from dynadiff.training import PRESETS, Training, train
+from dynadiff.training import PRESETS, Training, train, warm_start
 from dynadiff.windows import WindowSpec
 
 PHANTOM_SESSIONS = range(1, 14)  # the first is held out
@@ -59,7 +59,7 @@ def train_recipe(recipe: Recipe) -> None:
             raise UserError(f"preset {recipe.preset} needs a generator: give a diffusers folder with --generator")
         if not (recipe.out / "generator" / "generator.json").exists():
             train_generator(GeneratorTraining(), recipe.out)
-    generator = _generator(recipe)
+    generator = load_generator(generator_folder(recipe.generator, recipe.out))
     spec, cleaning = WindowSpec(), Cleaning()
     learn, unseen = nsd_trials(nsd, recipe.subject, cleaning, spec, generator.picture_size)
     some = nsd.run(recipe.subject, TEST_SESSION, nsd.runs(recipe.subject, TEST_SESSION)[0])
@@ -69,6 +69,9 @@ def train_recipe(recipe: Recipe) -> None:
         generator=recipe.generator, trained_on=f"{len(learn)} trials of subject {some.subject}, preset {recipe.preset}",
     )  # fmt: skip
     model = new_model(choices, generator, mask, some.affine)
+    if config.warm_start:
+        encoder = ImageEncoder.load(generator_folder(recipe.generator, recipe.out) / "image_encoder")
+        warm_start(model, learn, unseen, encoder, config, recipe.out / "work")
     train(model, learn, unseen, config, recipe.out / "work")
     save_model(model, recipe.out, torch.float16 if recipe.preset == "phantom" else torch.float32)
 
@@ -84,9 +87,3 @@ def nsd_trials(nsd: NSD, subject: int, cleaning: Cleaning, spec: WindowSpec, siz
     runs = track(list(nsd_runs(nsd, subject, rest)), "reading runs")
     learn = collect(runs, mask, cleaning, spec, size, lambda event: not secret(event))
     return learn, collect(nsd_runs(nsd, subject, [TEST_SESSION]), mask, cleaning, spec, size)
-
-
-def _generator(recipe: Recipe) -> Generator:
-    if recipe.generator == "embedded":
-        return load_generator(EMBEDDED / "generator")
-    return load_generator(recipe.out / recipe.generator)

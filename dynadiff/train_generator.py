@@ -61,6 +61,8 @@ def train_generator(config: GeneratorTraining, out: Path) -> None:
     encoder = ImageEncoder(ImageEncoderConfig(categories=len(CATEGORIES)))
     unet, encoder = _train_unet(generator, encoder, pictures, labels, config, out)
     generator.unet = unet
+    for network in (unet, generator.vae, encoder):
+        network.half()  # half the size on disk; it is widened again when it is loaded
     save_generator(generator, encoder, out / "generator")
 
 

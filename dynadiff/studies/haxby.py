@@ -19,19 +19,21 @@ from dynadiff.cleaning import Cleaning
 from dynadiff.data import Trials, collect
 from dynadiff.engine import initial_noise, mask_digest
 from dynadiff.engines import EMBEDDED
-from dynadiff.evaluation import brain_tokens, encode_pictures
+from dynadiff.evaluation import brain_tokens
 from dynadiff.generator import load_generator
 from dynadiff.haxby import haxby_to_bids
-from dynadiff.image_encoder import ImageEncoder
+from dynadiff.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.model import Model, ModelConfig, load_model, new_model, paint_batch, save_model
 from dynadiff.nifti import load_mask
 from dynadiff.run import Run
 from dynadiff.scenes import CATEGORIES
-from dynadiff.training import Training, train
+from dynadiff.training import Training, train, warm_start
 from dynadiff.windows import WindowSpec
 
 SPEC = WindowSpec(offset=2, length=6)  # 5 s after the block begins, TR 2.5 s
-TRAINING = Training(steps=400, batch=32, warmup=50, online=0.5, width=96, weight_decay=0.1, lr=2e-3)
+TRAINING = Training(
+    steps=300, batch=32, lr=5e-4, weight_decay=0.1, warmup=50, warm_start=400, online=0.5, width=96, dropout=0.5
+)
 DRAWS = 2000
 
 
@@ -78,6 +80,8 @@ def run_fold(runs: list[Run], mask: NDArray[np.bool_], left_out: int, folder: Pa
             generator="embedded", trained_on=f"Haxby et al. (2001), every run but {left_out + 1}",
         )  # fmt: skip
         model = new_model(config, embedded, mask, runs[0].affine)
+        encoder = ImageEncoder.load(EMBEDDED / "generator" / "image_encoder")
+        warm_start(model, learn, test, encoder, TRAINING, folder / "work")
         train(model, learn, test, TRAINING, folder / "work")
         save_model(model, folder)
     return _decode(load_model(folder, merged=True), learn, test)
