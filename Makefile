@@ -3,19 +3,16 @@ PYTHON ?= python3
 SPEED ?= 4
 OUT ?= decodes/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test slow model
+.PHONY: demo test model
 
 demo: .venv-demo/ready  ## a phantom run, streamed and decoded; no display and no PyTorch needed
 	.venv-demo/bin/realtime demo --headless --speed $(SPEED) --out $(OUT)
 
-test: .venv-test/ready  ## style, types and every test that is not marked slow
+test: .venv-test/ready  ## style, types and every test
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
-	.venv-test/bin/pytest -m "not slow"
-
-slow: .venv-test/ready  ## the tests that take minutes
-	.venv-test/bin/pytest -m slow
+	.venv-test/bin/pytest
 
 model: .venv-test/ready  ## train the decoder that ships, from nothing; goes on where it was interrupted
 	.venv-test/bin/dynadiff train --preset phantom --out build/phantom --resume

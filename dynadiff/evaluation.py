@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynadiff.baselines import nearest, ridge
 from dynadiff.data import Trials
 from dynadiff.engine import initial_noise
-from dynadiff.generator import Generator, load_generator
+from dynadiff.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.identification import (
     Features,
     bootstrap_ci,
@@ -26,7 +26,7 @@ from dynadiff.identification import (
     two_way,
 )
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
-from dynadiff.model import Model, generator_folder, load_model, paint_batch
+from dynadiff.model import Model, Render, generator_folder, load_model, paint_batch
 from dynadiff.scenes import CATEGORIES
 
 BATCH = 64
@@ -56,7 +56,7 @@ class Row:
 def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterator[Row]:
     """Score a model on ``test`` trials beside baselines fitted on ``train``; rows come as they are ready.
 
-    Ridge regression stands there twice: to pixels, and to the tokens that the unadapted generator paints from.
+    Ridge regression stands there twice: to the VAE's latents, and to tokens from which the unadapted generator paints.
     """
     model = load_model(folder, merged=True)
     home = generator_folder(model.config.generator, folder)
@@ -74,11 +74,13 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
         yield row(f"Dynadiff, {how}", paint(model.generator, brain_tokens(model, windows)))
     seen = train.pictures[train.seen]
     yield row("nearest neighbour, online", seen[nearest(train.online, test.online)])
-    pixels = ridge(train.online, seen.reshape(len(seen), -1).astype(np.float32), train.runs, test.online)
-    yield row("ridge to pixels, online", pixels.reshape(-1, *seen.shape[1:]).clip(0, 255).astype(np.uint8))
+    latents = latent_means(plain, train.pictures)[train.seen]
     own = encode_pictures(encoder, train.pictures)[train.seen]
-    tokens = ridge(train.online, own.reshape(len(own), -1), train.runs, test.online).reshape(-1, *own.shape[1:])
-    yield row("ridge to tokens, same generator, online", paint(plain, tokens))
+    targets = np.hstack([latents.reshape(len(seen), -1), own.reshape(len(seen), -1)])
+    fitted = ridge(train.online, targets, train.runs, test.online)
+    low, tokens = np.split(fitted, [latents[0].size], axis=1)
+    yield row("ridge to VAE latents, online", render(plain, low.reshape(-1, *latents.shape[1:])))
+    yield row("ridge to tokens, same generator, online", paint(plain, tokens.reshape(-1, *own.shape[1:])))
     yield row("ceiling: the picture's own tokens", paint(plain, encode_pictures(encoder, test.pictures)[test.seen]))
 
 
@@ -86,6 +88,19 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
 def brain_tokens(model: Model, windows: NDArray[np.float16]) -> NDArray[np.float32]:
     """Tokens (n, k, d) of cleaned windows (n, voxels, volumes)."""
     return torch.cat([model.brain(b.float()) for b in torch.from_numpy(windows).split(BATCH)]).numpy()
+
+
+@torch.no_grad()
+def latent_means(generator: Generator, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Posterior means (n, c, h, w) of the latents of pictures (n, s, s, 3)."""
+    batches = torch.from_numpy(pictures).split(256)
+    return torch.cat([posterior(generator, to_unit(b))[0] for b in batches]).numpy()
+
+
+@torch.no_grad()
+def render(generator: Generator, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pictures (n, s, s, 3) of final latents (n, c, h, w)."""
+    return np.concatenate([Render(generator)(b).numpy() for b in torch.from_numpy(latents).split(256)])
 
 
 def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: ImageEncoder) -> Row:

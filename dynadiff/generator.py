@@ -96,6 +96,10 @@ def save_generator(generator: Generator, encoder: ImageEncoder | None, folder: P
         num_train_timesteps=s.train_steps, beta_start=s.beta_start, beta_end=s.beta_end, beta_schedule="scaled_linear",
         steps_offset=s.steps_offset, set_alpha_to_one=False, clip_sample=False,
     ).save_pretrained(folder / "scheduler")  # fmt: skip
+    for part in ("unet", "vae"):  # diffusers notes where a network was loaded from; that is nobody else's business
+        path = folder / part / "config.json"
+        kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
+        path.write_text(json.dumps(kept, indent=2) + "\n")
     if encoder is not None:
         encoder.save(folder / "image_encoder")
     config = {"patch": generator.patch, "picture_size": generator.picture_size, "tokens": generator.tokens}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -160,7 +161,8 @@ def _train_unet(
     """Noise prediction conditioned on the picture's own tokens; returns the averaged weights of both networks."""
     means, deviations = _latents(generator, pictures)
     abar = torch.from_numpy(generator.schedule.alphas_cumprod()).float()
-    for network in (generator.unet, encoder):
+    networks: tuple[Any, ...] = (generator.unet, encoder)
+    for network in networks:
         network.to(memory_format=torch.channels_last)  # a fifth faster on CPU
     modules: dict[str, nn.Module] = {"unet": generator.unet, "encoder": encoder}
     averages = {f"ema_{k}": copy.deepcopy(m).requires_grad_(False) for k, m in modules.items()}

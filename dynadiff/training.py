@@ -46,12 +46,12 @@ PRESETS = {
     "paper": Training(),
     # two cores see a hundredth of the paper's 19 million windows: the brain module starts where regression ends
     "phantom": Training(
-        steps=3000,
+        steps=2000,
         batch=64,
         lr=5e-4,
         weight_decay=0.05,
         warmup=200,
-        warm_start=3000,
+        warm_start=700,
         online=0.5,
         width=192,
         dropout=0.25,

@@ -100,9 +100,18 @@ def export(
             dynamic_shapes=dynamic_shapes, verbose=False,
         )  # fmt: skip
     assert program is not None  # it is None only for the old exporter
-    proto = halve(program.model_proto)
+    proto = halve(anonymous(program.model_proto))
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
+
+
+def anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's notes on where each node came from: they name files of the machine that exported."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -82,7 +82,7 @@ class Window:
         self._title = title
         self._open = True
         self._shown: View | None = None
-        cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
+        cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, view: View) -> None:
         """Draw a new view, and let the window take its events; to be called often, from the main thread."""

@@ -75,6 +75,14 @@ def test_twenty_steps_end_in_the_same_picture(pair: tuple[Decoder, Decoder]) -> 
     assert manifest == type(manifest)(**vars(reference.manifest) | {"kind": "onnx", "files": manifest.files})
 
 
+def test_an_engine_names_no_file_of_the_machine_that_made_it(untrained: Path) -> None:
+    home = str(Path(__file__).parents[2]).encode()
+    for folder in (untrained, EMBEDDED):
+        for path in folder.rglob("*.*"):
+            assert home not in path.read_bytes(), path
+            assert b"site-packages" not in path.read_bytes(), path
+
+
 def test_an_altered_file_is_refused(untrained: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -85,7 +85,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_decode_writes_its_folder_and_says_where(realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
     address = feed_of(make_run())
     code, out, err = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless", "--seed", 3)
     assert code == 0, err
@@ -99,7 +99,7 @@ def test_decode_writes_its_folder_and_says_where(realtime, feed_of, make_run, ma
 
 @pytest.mark.parametrize(("option", "late"), [("--skip", "skip"), ("--no-skip", "wait")])
 def test_skipping_can_be_chosen(option, late, realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
     address = feed_of(make_run(n_volumes=8, events=False))
     code, _, _ = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless", option)
     assert code == 0
@@ -109,7 +109,7 @@ def test_skipping_can_be_chosen(option, late, realtime, feed_of, make_run, make_
 def test_a_run_shorter_than_a_window_is_told_and_no_crash(
     realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
     address = feed_of(make_run(n_volumes=5, events=False))
     code, out, _ = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless")
     assert code == 0
@@ -117,7 +117,7 @@ def test_a_run_shorter_than_a_window_is_told_and_no_crash(
 
 
 def test_a_model_for_another_brain_is_refused(realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder(subject="05"))
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder(subject="05"))
     address = feed_of(make_run(n_volumes=2, events=False))
     code, _, err = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless")
     assert code == 2
@@ -163,7 +163,7 @@ def test_a_wrong_option_exits_with_2(arguments, realtime):
 
 
 def test_an_interrupt_exits_with_130(realtime, make_decoder, free_address, monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
@@ -177,7 +177,7 @@ def test_an_interrupt_exits_with_130(realtime, make_decoder, free_address, monke
 def test_a_decode_can_be_replayed_and_gives_the_same_pictures(
     realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path, files_of, free_address
 ):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
     first, again = tmp_path / "first", tmp_path / "again"
     realtime("decode", "--connect", feed_of(make_run()), "--out", first, "--headless")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -222,7 +222,7 @@ def test_bench_measures_every_stage(realtime, make_decoder, monkeypatch, tmp_pat
 def test_a_nifti_file_is_replayed_and_stimuli_that_are_not_there_are_missed_aloud(
     realtime, make_run, make_decoder, mask, monkeypatch, tmp_path, free_address
 ):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: make_decoder())
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
     bold, inside = tmp_path / "sub-01_task-look_bold.nii.gz", tmp_path / "mask.nii.gz"
     image = nib.Nifti1Image(np.stack(list(make_run().volumes()), axis=-1), np.eye(4))
     image.header.set_zooms((1, 1, 1, 4 / 3))

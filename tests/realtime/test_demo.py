@@ -32,7 +32,7 @@ def decoder(tree, request) -> Decoder:
 
 
 def test_a_whole_run_comes_through_both_processes(tree, decoder, monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: decoder)
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: decoder)
     monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
     said = io.StringIO()
     folder, _ = demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=said))
@@ -51,7 +51,7 @@ def test_what_goes_wrong_in_the_second_process_is_told_here(tree, tmp_path):
 
 def test_the_second_process_ends_when_decoding_fails(tree, decoder, monkeypatch, tmp_path):
     other = replace(decoder, manifest=replace(decoder.manifest, subject="02"))
-    monkeypatch.setattr(session, "open_decoder", lambda kind, folder: other)
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: other)
     monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
     with pytest.raises(UserError, match="engine of subject 02"):
         demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=io.StringIO()))

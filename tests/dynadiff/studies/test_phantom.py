@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dynadiff.baselines import ridge
 from dynadiff.errors import UserError
 from dynadiff.nsd import NSD
 from dynadiff.phantom_tree import write_tree
-from dynadiff.studies.phantom import Trials, identify, load_trials, measure, noise, picture_features, ridge
+from dynadiff.studies.phantom import identify, load_trials, measure, noise, picture_features
 from dynadiff.windows import WindowSpec
 
 SMALL = {1: (12, 14, 10)}
@@ -26,8 +27,7 @@ def test_ridge_recovers_a_linear_code_in_other_trials() -> None:
     code = rng.standard_normal((30, 60))
     truth = rng.standard_normal((260, 30)).astype(np.float32)
     windows = (truth @ code + 0.5 * rng.standard_normal((260, 60))).astype(np.float32)
-    known = Trials(windows[:200], np.arange(200), np.arange(200) // 20)
-    predicted = ridge(known, truth[:200], windows[200:])
+    predicted = ridge(windows[:200], truth[:200], np.arange(200) // 20, windows[200:])
     assert np.corrcoef(predicted.ravel(), truth[200:].ravel())[0, 1] > 0.9
     found = identify(predicted, truth[200:], np.arange(60))
     dealt = identify(np.roll(predicted, 1, axis=0), truth[200:], np.arange(60))
