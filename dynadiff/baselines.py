@@ -1,34 +1,43 @@
 """What a decoder has to beat: ridge regression and the nearest training trial. Windows in, targets out; no networks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 
-PENALTIES = np.logspace(-2, 4, 13)  # in units of the mean eigenvalue of the kernel
+PENALTIES = np.logspace(-2, 4, 13)  # in units of the mean eigenvalue of the Gram matrix
 FOLDS = 5  # every fifth run is held out and chooses the penalty
 
 Floats = NDArray[np.floating[Any]]
 
 
 def ridge(train: Floats, targets: Floats, runs: NDArray[np.int64], test: Floats) -> NDArray[np.float32]:
-    """Targets (m, d) of test windows (m, ...) by kernel ridge from training windows (n, ...) and their targets (n, d).
+    """Targets (m, d) of test windows (m, ...) by ridge from training windows (n, ...) and their targets (n, d).
 
     All voxels of all volumes are features. Held-out runs, of the numbers (n,) of the training runs, choose the penalty.
     """
     x, z = (w.reshape(len(w), -1).astype(np.float32) for w in (train, test))
     centre, mean = x.mean(axis=0), targets.mean(axis=0)
-    x, z = x - centre, z - centre
-    kernel = x @ x.T
+    x, z, y = x - centre, z - centre, np.asarray(targets - mean, np.float32)
     held = np.unique(runs, return_inverse=True)[1] % FOLDS == 0
-    values, vectors = eigh(kernel[np.ix_(~held, ~held)])
-    project, rotated = kernel[np.ix_(held, ~held)] @ vectors, vectors.T @ (targets - mean)[~held]
+    gram, right, project = _normal_equations(x[~held], y[~held])
+    values, vectors = eigh(gram, overwrite_a=True)
+    left, rotated = project(x[held]) @ vectors, vectors.T @ right
     penalties = PENALTIES * values.mean()
-    fits = (project @ (rotated / (values + penalty)[:, None]) for penalty in penalties)
-    penalty = penalties[int(np.argmin([np.square(fit + mean - targets[held]).sum() for fit in fits]))]
-    kernel[np.diag_indices_from(kernel)] += penalty
-    return np.asarray((z @ x.T) @ cho_solve(cho_factor(kernel), targets - mean) + mean, np.float32)
+    fits = (left @ (rotated / (values + penalty)[:, None]) for penalty in penalties)
+    penalty = penalties[int(np.argmin([np.square(fit - y[held]).sum() for fit in fits]))]
+    gram, right, project = _normal_equations(x, y)
+    gram[np.diag_indices_from(gram)] += penalty
+    return np.asarray(project(z) @ cho_solve(cho_factor(gram, overwrite_a=True), right) + mean, np.float32)
+
+
+def _normal_equations(x: Floats, y: Floats) -> tuple[Floats, Floats, Callable[[Floats], Floats]]:
+    """Gram matrix, right side and what windows are multiplied with: over trials or features, whichever are fewer."""
+    if len(x) < x.shape[1]:
+        return x @ x.T, y, lambda z: z @ x.T
+    return x.T @ x, x.T @ y, lambda z: z
 
 
 def nearest(train: Floats, test: Floats) -> NDArray[np.int64]:

@@ -81,8 +81,9 @@ def study(
     """Remake a table of the README."""
     if name == "phantom":
         from dynadiff.report import print_phantom
+        from dynadiff.studies.phantom import SESSIONS
 
-        print_phantom(_phantom(root, subject), subject)
+        print_phantom(_phantom(root, subject, SESSIONS), subject)
     elif name == "haxby":
         _torch()
         from dynadiff.studies.haxby import print_haxby
@@ -107,13 +108,13 @@ def _torch() -> None:
         raise UserError(f"{missing[0]} is not installed: pip install 'dynadiff-realtime[train]'")
 
 
-def _phantom(root: Path | None, subject: int) -> Path:
+def _phantom(root: Path | None, subject: int, sessions: range | None = None) -> Path:
     if root is not None:
         return root
     from dynadiff.phantom_tree import cache_root
-    from dynadiff.recipes import prepare_phantom
+    from dynadiff.recipes import PHANTOM_SESSIONS, prepare_phantom
 
-    prepare_phantom(cache_root(), subject)
+    prepare_phantom(cache_root(), subject, sessions or PHANTOM_SESSIONS)
     return cache_root()
 
 

@@ -20,7 +20,7 @@ from dynadiff.train_generator import GeneratorTraining, train_generator
 from dynadiff.training import PRESETS, Training, train, warm_start
 from dynadiff.windows import WindowSpec
 
-PHANTOM_SESSIONS = range(1, 14)  # the first is held out
+PHANTOM_SESSIONS = range(1, 41)  # as many as NSD has of its longest subjects; the first is held out
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def resolve(recipe: Recipe) -> Training:
     return config if recipe.steps is None else replace(config, steps=recipe.steps)
 
 
-def prepare_phantom(root: Path, subject: int) -> None:
-    """Write the sessions of the phantom that the shipped decoder is trained and judged on."""
-    for session in track(PHANTOM_SESSIONS, "phantom sessions"):
+def prepare_phantom(root: Path, subject: int, sessions: range = PHANTOM_SESSIONS) -> None:
+    """Write the sessions that are missing of those that the shipped decoder is trained and judged on."""
+    for session in track(sessions, "phantom sessions"):
         write_tree(root, [subject], [session])
 
 
@@ -66,13 +66,16 @@ def train_recipe(recipe: Recipe) -> None:
     choices = ModelConfig(
         subject=some.subject, tr=some.tr, mask_sha256=mask_digest(mask), window=spec, cleaning=cleaning,
         brain=BrainConfig(int(mask.sum()), spec.length, config.width, generator.tokens, config.dropout),
-        generator=recipe.generator, trained_on=f"{len(learn)} trials of subject {some.subject}, preset {recipe.preset}",
+        generator=recipe.generator, guidance=config.guidance,
+        trained_on=f"{len(learn)} trials of subject {some.subject}, preset {recipe.preset}",
     )  # fmt: skip
     model = new_model(choices, generator, mask, some.affine)
-    if config.warm_start:
+    encoder = None
+    if config.warm_start or config.anchor:
         encoder = ImageEncoder.load(generator_folder(recipe.generator, recipe.out) / "image_encoder")
+    if encoder is not None and config.warm_start:
         warm_start(model, learn, unseen, encoder, config, recipe.out / "work")
-    train(model, learn, unseen, config, recipe.out / "work")
+    train(model, learn, unseen, config, recipe.out / "work", encoder)
     save_model(model, recipe.out, torch.float16 if recipe.preset == "phantom" else torch.float32)
 
 

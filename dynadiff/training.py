@@ -17,10 +17,10 @@ from dynadiff.data import Trials
 from dynadiff.engine import initial_noise
 from dynadiff.generator import posterior, to_unit
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
+from dynadiff.loop import log_to, save_sheet, steps_from
 from dynadiff.model import Model, paint_batch
-from dynadiff.train_generator import log_to, save_sheet, steps_from
 
-DIAGNOSE_EVERY = 500
+DIAGNOSE_EVERY = 100
 WARM_LR, WARM_BATCH = 1e-3, 256
 
 
@@ -36,9 +36,11 @@ class Training:
     condition_dropout: float = 0.1  # share of samples whose tokens become zero, for guidance
     offset_noise: float = 0.1  # deviation of the noise shared by all positions of a latent channel
     warm_start: int = 0  # steps of regression to the generator's own image tokens first; the paper has none
+    anchor: float = 0.0  # weight of that regression beside the diffusion loss; the paper has none
     online: float = 0.0  # share of windows cleaned as a decoder of the live run cleans them; the paper has none
     width: int = 1552  # of the brain module
     dropout: float = 0.5  # inside the brain module
+    guidance: float = 3.0  # of the pictures that are looked at while training, and then of the model
     seed: int = 0
 
 
@@ -46,15 +48,17 @@ PRESETS = {
     "paper": Training(),
     # two cores see a hundredth of the paper's 19 million windows: the brain module starts where regression ends
     "phantom": Training(
-        steps=2000,
+        steps=400,
         batch=64,
-        lr=5e-4,
+        lr=1e-4,
         weight_decay=0.05,
-        warmup=200,
-        warm_start=700,
+        warmup=50,
+        warm_start=1500,
+        anchor=0.1,
         online=0.5,
-        width=192,
-        dropout=0.25,
+        width=256,
+        dropout=0.4,
+        guidance=5.0,
     ),
 }
 
@@ -70,17 +74,22 @@ def offset_noise(shape: torch.Size, strength: float) -> Tensor:
 
 
 def diffusion_loss(
-    model: Model, windows: Tensor, mean: Tensor, deviation: Tensor, abar: Tensor, config: Training
-) -> Tensor:
-    """Mean squared error of the predicted noise, for windows (b, voxels, volumes) and their latents' posteriors."""
+    model: Model, windows: Tensor, mean: Tensor, deviation: Tensor, abar: Tensor, config: Training,
+    targets: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Mean squared error of the predicted noise, for windows (b, voxels, volumes) and their latents' posteriors.
+
+    With ``targets``, the pictures' own tokens (b, n, d), their squared error is added with weight ``anchor``.
+    """
     x0 = mean + deviation * torch.randn_like(mean)
     t = cubic_timesteps(torch.rand(len(x0)), len(abar))
     noise = offset_noise(x0.shape, config.offset_noise)
     a = abar[t][:, None, None, None]
     tokens = model.brain(windows)
+    anchor = config.anchor * F.mse_loss(tokens.float(), targets) if targets is not None else torch.zeros(())
     tokens = tokens * (torch.rand(len(tokens), 1, 1) >= config.condition_dropout)
     predicted = model.generator.unet(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, tokens).sample
-    return F.mse_loss(predicted.float(), noise)
+    return F.mse_loss(predicted.float(), noise) + anchor
 
 
 def warm_start(
@@ -111,15 +120,19 @@ def warm_start(
             log(step=step + 1, loss=loss.item(), unseen=error.item())
 
 
-def train(model: Model, trials: Trials, unseen: Trials, config: Training, work: Path) -> None:
+def train(
+    model: Model, trials: Trials, unseen: Trials, config: Training, work: Path, encoder: ImageEncoder | None = None
+) -> None:
     """Train in place, or go on from ``work/dynadiff.safetensors``; logs and sample sheets go to ``work`` too.
 
-    ``unseen`` trials are only looked at: their loss and pictures are written every few hundred steps.
+    ``unseen`` trials are only looked at: their loss and pictures are written every few hundred steps. ``encoder`` is
+    what the anchor needs, if there is one.
     Raises FloatingPointError, naming the step, when the loss is no number; the last checkpoint stays.
     """
     mean, deviation = latents(model, trials.pictures)
     abar = torch.from_numpy(model.generator.schedule.alphas_cumprod()).float()
     cleaned = _windows(trials)
+    own = torch.from_numpy(encode_pictures(encoder, trials.pictures)) if encoder and config.anchor else None
     seen = torch.from_numpy(trials.seen)
     optimiser = torch.optim.AdamW(model.trainable(), lr=config.lr, weight_decay=config.weight_decay)
     parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Adapters(model)}
@@ -131,7 +144,9 @@ def train(model: Model, trials: Trials, unseen: Trials, config: Training, work: 
         windows = _mixed(cleaned, pick, config.online)
         shown = seen[pick]
         with torch.autocast("cpu", torch.bfloat16):
-            loss = diffusion_loss(model, windows, mean[shown].float(), deviation[shown].float(), abar, config)
+            latent = mean[shown].float(), deviation[shown].float()
+            targets = None if own is None else own[shown]
+            loss = diffusion_loss(model, windows, *latent, abar, config, targets)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
         optimiser.zero_grad()

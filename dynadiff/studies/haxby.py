@@ -32,7 +32,17 @@ from dynadiff.windows import WindowSpec
 
 SPEC = WindowSpec(offset=2, length=6)  # 5 s after the block begins, TR 2.5 s
 TRAINING = Training(
-    steps=300, batch=32, lr=5e-4, weight_decay=0.1, warmup=50, warm_start=400, online=0.5, width=96, dropout=0.5
+    steps=200,
+    batch=32,
+    lr=1e-4,
+    weight_decay=0.1,
+    warmup=50,
+    warm_start=400,
+    anchor=0.1,
+    online=0.5,
+    width=96,
+    dropout=0.5,
+    guidance=5.0,
 )
 DRAWS = 2000
 
@@ -77,12 +87,13 @@ def run_fold(runs: list[Run], mask: NDArray[np.bool_], left_out: int, folder: Pa
         config = ModelConfig(
             subject=runs[0].subject, tr=runs[0].tr, mask_sha256=mask_digest(mask), window=SPEC, cleaning=cleaning,
             brain=BrainConfig(int(mask.sum()), SPEC.length, TRAINING.width, embedded.tokens, TRAINING.dropout),
-            generator="embedded", trained_on=f"Haxby et al. (2001), every run but {left_out + 1}",
+            generator="embedded", guidance=TRAINING.guidance,
+            trained_on=f"Haxby et al. (2001), every run but {left_out + 1}",
         )  # fmt: skip
         model = new_model(config, embedded, mask, runs[0].affine)
         encoder = ImageEncoder.load(EMBEDDED / "generator" / "image_encoder")
         warm_start(model, learn, test, encoder, TRAINING, folder / "work")
-        train(model, learn, test, TRAINING, folder / "work")
+        train(model, learn, test, TRAINING, folder / "work", encoder)
         save_model(model, folder)
     return _decode(load_model(folder, merged=True), learn, test)
 

@@ -24,6 +24,7 @@ from dynadiff.windows import WindowSpec, offline_windows
 
 WAYS = 50
 FIR_LAGS = 18  # 24 s
+SESSIONS = range(1, 8)  # the first is the test
 GABOR_GRID, LAB_SIDE = 4, 8
 
 Floats = NDArray[np.float32]
@@ -66,8 +67,8 @@ class Trials:
 def measure(
     root: Path,
     subject: int = 1,
-    train: Collection[int] = range(2, 8),
-    test: int = 1,
+    train: Collection[int] = SESSIONS[1:],
+    test: int = SESSIONS[0],
     window: WindowSpec | None = None,
 ) -> PhantomQuality:
     """Put numbers on a subject of a phantom tree; the default window is Dynadiff's, 4 to 10.7 s after onset.

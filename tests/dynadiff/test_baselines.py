@@ -19,12 +19,13 @@ def test_ridge_recovers_a_linear_map_and_its_offset() -> None:
     np.testing.assert_allclose(predicted, y[200:], atol=0.2)
 
 
-def test_ridge_is_that_of_scikit_learn_at_one_of_its_penalties() -> None:
+@pytest.mark.parametrize("known", [80, 18], ids=["more trials than features", "fewer"])
+def test_ridge_is_that_of_scikit_learn_at_one_of_its_penalties(known: int) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     x, y = linear_data(120, 5.0)
-    ours = ridge(x[:80], y[:80], np.arange(80) // 8, x[80:])
+    ours = ridge(x[:known], y[:known], np.arange(known) // 3, x[80:])
     flat = x.reshape(120, -1)
-    fits = (linear_model.Ridge(penalty).fit(flat[:80], y[:80]) for penalty in np.logspace(-2, 6, 800))
+    fits = (linear_model.Ridge(penalty).fit(flat[:known], y[:known]) for penalty in np.logspace(-2, 6, 800))
     assert min(np.abs(fit.predict(flat[80:]) - ours).max() for fit in fits) < 0.05
 
 

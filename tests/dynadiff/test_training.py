@@ -64,7 +64,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, trials: Trials
     frozen = {k: v.clone() for k, v in straight.generator.unet.state_dict().items() if "lora_" not in k}
     train(straight, trials, trials, SHORT, tmp_path / "one" / "work")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynadiff.train_generator.CHECKPOINT_EVERY", 2)
+        patch.setattr("dynadiff.loop.CHECKPOINT_EVERY", 2)
         patch.setattr("dynadiff.training.diffusion_loss", stop_after(2))
         with pytest.raises(KeyboardInterrupt):
             train(stopped, trials, trials, SHORT, tmp_path / "two" / "work")
