@@ -157,7 +157,9 @@ def _caption(view: View, moment: Moment) -> str:
 
 def label(event: Event) -> str:
     """A stimulus in few words."""
-    return f"{event.picture} ({event.category})" if event.category else event.picture
+    if event.picture and event.category:
+        return f"{event.picture} ({event.category})"
+    return event.picture or event.category or "without a name"
 
 
 def _latency_bar(image: NDArray[np.uint8], latency: float, tr: float) -> None:

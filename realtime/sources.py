@@ -37,15 +37,14 @@ def bold_messages(
 ) -> Timed:
     """A 4-D NIfTI with its BIDS side files; voxels outside of ``mask`` are sent as 0.
 
-    Many data sets may not pass their stimuli on: ``say`` is told that a run is replayed without its events.
+    Many data sets may not pass their stimuli on: ``say`` is told, and their events are served without a picture.
     """
     run = bids_run(bold, events, tr)
-    try:
-        for event in run.events:
-            run.picture(event.picture)
-    except UserError as error:
-        say(f"replayed without its events: {error}")
-        run = replace(run, events=())
+    shown = {event.picture: _missing(run, event.picture) for event in run.events}
+    reasons = [reason for reason in shown.values() if reason]
+    if reasons:
+        say(f"{len(reasons)} of {len(shown)} pictures are missing, their events are replayed without: {reasons[0]}")
+    run = replace(run, events=tuple(replace(e, picture="") if shown[e.picture] else e for e in run.events))
     if mask is None:
         return _fresh(run, speed)
     inside = load_mask(mask, run.shape)
@@ -62,6 +61,15 @@ def folder_messages(folder: Path, speed: float) -> Timed:
     if not path.is_file():
         raise UserError(f"there is no recording {path}: give the folder that a decode left with --recording")
     return recording_messages(path, speed=speed)
+
+
+def _missing(run: Run, picture: str) -> str:
+    """Why a picture cannot be shown; empty if it can."""
+    try:
+        run.picture(picture)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _fresh(run: Run, speed: float) -> Timed:

@@ -70,7 +70,8 @@ def _messages(
     )
     first_rows: dict[str, int] = {}
     for event in sorted(run.events, key=lambda event: event.row):
-        first_rows.setdefault(event.picture, event.row)
+        if event.picture:  # of some only the time and the category are known
+            first_rows.setdefault(event.picture, event.row)
     seq, index = 1, 0
     while volume is not None:
         for name in [name for name, row in first_rows.items() if row == index]:
