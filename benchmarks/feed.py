@@ -3,7 +3,8 @@
     python benchmarks/feed.py [--volumes 226] [--step 0.1]
 
 Prints median, p95, p99 and the greatest one-way latency in ms: from just before the feed packs the volume to
-when the consumer holds the checked array, both on the clock that the processes of a machine share.
+when a consumer holds the checked array, both on the clock that the processes of a machine share. Plain and
+encrypted (CURVE), to one consumer and to three.
 """
 
 import argparse
@@ -12,14 +13,18 @@ import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from realtime.feed import Feed
+from realtime.keys import consumer_keys, feed_keys, make_keys
 from realtime.order import Position
 from realtime.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
 from replay.server import serve
 
+CASES = [("<i2", n, link) for link in ("plain", "CURVE") for n in (1, 3)] + [("<f4", 1, "plain")]
 SHAPE = (81, 104, 83)  # of NSD at 1.8 mm, 1.40 MB in int16
 
 
@@ -44,10 +49,10 @@ def run(n: int, step: float, dtype: str) -> Iterator[tuple[float, Message]]:
     yield n * step, position.ending("complete")
 
 
-def consume(address: str, latencies: "SimpleQueue[list[float]]") -> None:
+def consume(address: str, keys: Path | None, latencies: "SimpleQueue[list[float]]") -> None:
     """Receive a run and give its latencies in seconds."""
     seen = []
-    with Feed(address, "benchmark") as feed:
+    with Feed(address, "benchmark", keys=consumer_keys(keys) if keys else None) as feed:
         while not isinstance(message := feed.receive(10), RunEnd):
             if isinstance(message, Volume):
                 seen.append(time.time() - message.t_sent)
@@ -55,19 +60,22 @@ def consume(address: str, latencies: "SimpleQueue[list[float]]") -> None:
     latencies.put(seen)
 
 
-def measure(n: int, step: float, dtype: str) -> list[float]:
-    """One-way latencies in ms."""
+def measure(n: int, step: float, dtype: str, keys: Path | None, consumers: int) -> list[float]:
+    """One-way latencies in ms, of all consumers."""
     context = multiprocessing.get_context("spawn")
     latencies: SimpleQueue[list[float]] = context.SimpleQueue()
     children = []
 
     def ready(address: str) -> None:
-        children.append(context.Process(target=consume, args=(address, latencies)))
-        children[0].start()
+        for _ in range(consumers):
+            children.append(context.Process(target=consume, args=(address, keys, latencies)))
+            children[-1].start()
 
-    serve(run(n, step, dtype), "tcp://127.0.0.1:*", ready=ready)
-    seen = latencies.get()
-    children[0].join()
+    own = feed_keys(keys) if keys else None
+    serve(run(n, step, dtype), "tcp://127.0.0.1:*", keys=own, wait_for=consumers, ready=ready)
+    seen = [value for _ in children for value in latencies.get()]
+    for child in children:
+        child.join()
     return [1000 * value for value in seen]
 
 
@@ -77,12 +85,16 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=226)
     parser.add_argument("--step", type=float, default=0.1, help="seconds between volumes")
     options = parser.parse_args()
-    lines = [f"{'volume':<24}{'MB':>6}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}  ms"]
-    for dtype in ("<i2", "<f4"):
-        ms = measure(options.volumes, options.step, dtype)
-        size = np.prod(SHAPE) * np.dtype(dtype).itemsize / 1e6
-        figures = "".join(f"{value:8.2f}" for value in [*np.percentile(ms, [50, 95, 99]), max(ms)])
-        lines.append(f"{'×'.join(map(str, SHAPE)) + ' ' + dtype:<24}{size:6.2f}{figures}")
+    lines = [f"{'volume':<24}{'MB':>6}{'consumers':>11}{'link':>8}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}  ms"]
+    with TemporaryDirectory() as folder:
+        keys = Path(folder)
+        make_keys(keys, ["decoder"])
+        for dtype, consumers, link in CASES:
+            ms = measure(options.volumes, options.step, dtype, keys if link == "CURVE" else None, consumers)
+            size = np.prod(SHAPE) * np.dtype(dtype).itemsize / 1e6
+            figures = "".join(f"{value:8.2f}" for value in [*np.percentile(ms, [50, 95, 99]), max(ms)])
+            volume = "×".join(map(str, SHAPE)) + " " + dtype
+            lines.append(f"{volume:<24}{size:6.2f}{consumers:>11}{link:>8}{figures}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -23,10 +23,12 @@ app = typer.Typer(
 
 Engine = Annotated[str, typer.Option(help="onnx, torch, trt or trt-rtx.")]
 Model = Annotated[Path | None, typer.Option(help="Engine or model folder; the embedded one without it.")]
-Out = Annotated[Path | None, typer.Option(help="New folder for what is decoded; in decodes/ without it.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for what is decoded, or to go on with; in decodes/ without it.")]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise that every picture starts from.")]
 Speed = Annotated[float, typer.Option(min=0, help="Times real time; 0 is as fast as the decoder takes it.")]
+Share = Annotated[float, typer.Option(min=0, max=1, help="Share of messages.")]
+KeyFolder = Annotated[Path | None, typer.Option("--keys", help="Folder of keys: encrypt, see `realtime keys`.")]
 Late = Annotated[
     bool | None,
     typer.Option("--skip/--no-skip", help="Skip windows when late; without either, live runs only."),
@@ -52,6 +54,7 @@ def decode(
     engine: Engine = "onnx",
     model: Model = None,
     connect: Annotated[str, typer.Option(help="Address of the feed.")] = ADDRESS,
+    keys: KeyFolder = None,
     out: Out = None,
     headless: Headless = False,
     seed: Seed = 0,
@@ -67,6 +70,7 @@ def decode(
         _options(engine, model, connect=connect, out=out, seed=seed, steps=steps, guidance=guidance, late=late),
         headless,
         _console(),
+        keys,
     )
 
 
@@ -82,9 +86,12 @@ def replay(
     tr: Annotated[float | None, typer.Option(help="Of --bold, in seconds, if its files do not say.")] = None,
     recording: Annotated[Path | None, typer.Option(help="Folder that a decode left, instead.")] = None,
     speed: Speed = 1.0,
-    bind: Annotated[str, typer.Option(help="Address to serve at.")] = ADDRESS,
+    bind: Annotated[str, typer.Option(help="Address to serve at; any but this machine's needs --keys.")] = ADDRESS,
+    keys: KeyFolder = None,
+    wait_for: Annotated[int, typer.Option(min=1, help="Consumers to wait for at start and end.")] = 1,
 ) -> None:
     """Serve a run as a scanner would; it begins when a decoder is there."""
+    from realtime.keys import feed_keys
     from realtime.sources import bold_messages, folder_messages, nsd_messages
     from replay.server import serve
 
@@ -100,7 +107,11 @@ def replay(
     else:
         with console.status("looking for the run; the phantom's is made on first use"):
             messages = nsd_messages(root, subject, session, run, speed)
-    confirmed = serve(messages, bind, ready=lambda at: console.print(f"serving at {at}, waiting for a decoder"))
+
+    def ready(address: str) -> None:
+        console.print(f"serving at {address}, waiting for a decoder")
+
+    confirmed = serve(messages, bind, keys=feed_keys(keys) if keys else None, wait_for=wait_for, ready=ready)
     console.print(f"the run was received whole by: {', '.join(confirmed)}")
 
 
@@ -124,6 +135,42 @@ def phantom(
     chosen = commands.numbers("--subjects", subjects), commands.numbers("--sessions", sessions), range(1, runs + 1)
     write_tree(root, *chosen, seed, say)
     console.print(f"written: {root}", soft_wrap=True)
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(help="Folder of the feed's keys, on the machine that serves.")],
+    consumer: Annotated[list[str] | None, typer.Argument(help="Names of those who may connect.")] = None,
+) -> None:
+    """Make keys, so that a feed can be reached from another machine by those who may.
+
+    Copy NAME.key_secret and feed.key to a folder there. Whoever is no longer to connect: delete allowed/NAME.key.
+    """
+    from realtime.keys import make_keys
+
+    console = _console()
+    for path in make_keys(folder, consumer or ["decoder"]):
+        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def faults(
+    connect: Annotated[str, typer.Option(help="Address of the feed.")] = ADDRESS,
+    bind: Annotated[str, typer.Option(help="Address for consumers.")] = "tcp://127.0.0.1:5561",
+    lost: Share = 0.01,
+    doubled: Share = 0.01,
+    damaged: Share = 0.01,
+    late: Share = 0.01,
+    late_s: Annotated[float, typer.Option(min=0, help="Longest delay, seconds.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+) -> None:
+    """Put a bad link between a feed and its decoders, to rehearse with; ends with Ctrl-C."""
+    from replay.faults import Faults, relay
+
+    console = _console()
+    console.print(f"passing on {connect} at {bind}, badly", highlight=False)
+    counts = relay(connect, bind, Faults(lost, doubled, damaged, late, late_s), seed)
+    console.print(", ".join(f"{n} {fault}" for fault, n in sorted(counts.items())) or "nothing came", highlight=False)
 
 
 @app.command()

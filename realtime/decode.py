@@ -10,16 +10,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dynadiff.engines import Decoder
 from dynadiff.errors import UserError
 from dynadiff.identification import Features, pixel_features
+from dynadiff.run import Event
 from realtime.display import Moment, View
 from realtime.outcome import identified, illustrate
 from realtime.painter import Clock, Job, Painted, Painter
 from realtime.record import Record, describe, free_name, new_folder
-from realtime.stages import Stages, check_run
+from realtime.resume import Earlier, check_same
+from realtime.stages import Stages, Window, check_run
 from realtime.stimuli import Stimuli
 from realtime.summary import Json, Parity, latency_ms
 from realtime.wire import Message, Picture, RunEnd, RunStart, Volume
@@ -63,22 +68,29 @@ class Options:
 
 def decode(
     source: Source, decoder: Decoder, options: Options, watch: Watch, features: Features = pixel_features,
-    now: Clock = time.monotonic, wall: Clock = time.time,
+    now: Clock = time.monotonic, wall: Clock = time.time, before: Earlier | None = None,
 ) -> tuple[Path, Json]:  # fmt: skip
     """Decode until a run ends; give its folder and summary. A run that is broken off has a folder as well.
+
+    ``before`` is an unfinished decode in that folder: it is gone through again, and the source, which must go on
+    where its recording ends, is listened to from there. What was painted is not painted again.
 
     Raises UserError where the run does not suit the engine, the folder cannot be made or the feed falls
     silent. The files of what was received are finished then, and also after an interrupt from the keyboard.
     """
     run: RunDecoder | None = None
+    recorded = before.messages() if before else iter(())
     try:
         while True:
-            message = source.receive(POLL_S)
+            message = next(recorded, None) or source.receive(POLL_S)
             match message:
                 case RunStart():
                     if run is not None:
                         run.finish(None, _faults(source))
                     check_run(message, decoder.manifest, decoder.mask)
+                    if run is None and before is not None:
+                        run = RunDecoder(message, decoder, options, before.folder, features, watch, now, wall, before)
+                        continue
                     out = free_name(options.out) if run and options.out else options.out
                     folder = new_folder(out, message.name, datetime.fromtimestamp(wall()))
                     run = RunDecoder(message, decoder, options, folder, features, watch, now, wall)
@@ -107,7 +119,7 @@ class RunDecoder:
 
     def __init__(
         self, start: RunStart, decoder: Decoder, options: Options, folder: Path, features: Features,
-        watch: Watch, now: Clock, wall: Clock,
+        watch: Watch, now: Clock, wall: Clock, before: Earlier | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
         self._start, self._decoder, self._options, self._features = start, decoder, options, features
@@ -124,8 +136,13 @@ class RunDecoder:
             run=start.name, source=start.source, tr=start.tr, planned=start.n_volumes,
             events_known=self._stimuli.known, note=self._note,
         )  # fmt: skip
-        self._record = Record(folder)
-        self._record.json("run.json", describe(start, decoder.manifest, asdict(options)))
+        self._known = before.lines if before else {}
+        self._resumes = before.resumes + 1 if before else 0
+        header = describe(start, decoder.manifest, asdict(options), self._resumes)
+        if before:
+            check_same(before, header)
+        self._record = Record(folder, before)
+        self._record.json("run.json", header)
         self._record.message(start)
         self._painter = Painter(decoder, options.seed, now)
 
@@ -151,12 +168,16 @@ class RunDecoder:
         }
         if self._stages.sample is not None:
             self._parity.sample(row, self._stages.sample)
-        if window is None:
-            self._record.volume(line | {"done": "dummy" if row < 0 else "too few for a window"})
-        else:
+        known = self._known.get(volume.index)
+        if window is not None:
             self._windows += 1
             self._parity.window(row, window.values)
-            self._offer(Job(window, line, received, cleaned))
+            if known is None:
+                self._offer(Job(window, line, received, cleaned))
+            else:
+                self._again(window, known)
+        elif known is None:
+            self._record.volume(line | {"done": "dummy" if row < 0 else "too few for a window"})
         self._record.message(volume)  # last, so that painting does not wait for the disk
 
     def poll(self, timeout: float = 0.0) -> None:
@@ -195,16 +216,29 @@ class RunDecoder:
             self._view = replace(self._view, skipped=self._view.skipped + 1)
             self._record.volume(older.line | {"done": "skipped", "seen_row": older.window.seen_row})
 
-    def _finished(self, painted: Painted) -> None:
-        job = painted.job
-        window = job.window
+    def _again(self, window: Window, known: Mapping[str, Any]) -> None:
+        """A window that was settled before the process was started again."""
+        if known["done"] == "painted":
+            picture = self._record.read_picture(window.last_row)
+            self._show(window, known["latency_ms"]["total"] / 1000, picture)
+        else:
+            self._view = replace(self._view, skipped=self._view.skipped + 1)
+
+    def _show(self, window: Window, latency: float, picture: NDArray[np.uint8]) -> Event | None:
+        """Make a picture the newest one; what was on the screen at the moment that it is about."""
         event, stimulus = self._stimuli.at(window.seen_row)
         onset = event is not None and event.row == window.seen_row
-        moment = Moment(window.last_row, window.seen_row, painted.latency, event, onset, stimulus)
+        moment = Moment(window.last_row, window.seen_row, latency, event, onset, stimulus)
         self._note = ""
         seen = replace(self._view, painted=self._view.painted + 1, moment=moment, note="")
         self._painted.append(seen)
-        self._view = replace(seen, reconstruction=painted.picture)
+        self._view = replace(seen, reconstruction=picture)
+        return event
+
+    def _finished(self, painted: Painted) -> None:
+        job = painted.job
+        window = job.window
+        event = self._show(window, painted.latency, painted.picture)
         began = self._now()
         name = self._record.picture(window.last_row, painted.picture)
         stages = painted.stages | {"total": painted.latency, "record": self._now() - began}
@@ -228,6 +262,7 @@ class RunDecoder:
             "deadline_ms": round(1000 * tr, 3),
             "deadline_misses": sum(latency > tr for latency in latencies),
             "engine": self._options.engine,
+            "resumes": self._resumes,
             **({"identification": scores} if scores else {}),
             "cleaning_parity": self._parity.result(manifest.cleaning, tr, manifest.window_length),
             "non_finite": self._stages.non_finite,

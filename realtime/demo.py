@@ -12,6 +12,7 @@ from rich.console import Console
 from dynadiff.errors import UserError
 from dynadiff.phantom_tree import ensure_phantom
 from realtime.decode import Options
+from realtime.record import check_empty
 from realtime.session import check_place, decode_feed
 from realtime.sources import nsd_messages
 from realtime.summary import Json
@@ -24,7 +25,8 @@ STOP_S = 20.0  # for the second process to come to its end
 
 def demo(options: Options, speed: float, headless: bool, console: Console) -> tuple[Path, Json]:
     """Serve and decode; the folder and the summary. Raises UserError, also for the second process."""
-    check_place(options, headless)
+    if check_place(options, headless) is not None and options.out is not None:
+        check_empty(options.out)  # a demo is a new run and cannot go on with an unfinished one
     with console.status("making the phantom's run, once"):
         root = ensure_phantom(SUBJECT, (SESSION,), (RUN,))
     with feed_process(root, speed) as address:

@@ -8,11 +8,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Self
-from urllib.parse import urlsplit
 
 import zmq
 
 from dynadiff.errors import UserError
+from realtime.address import is_address, is_local
+from realtime.keys import Keys
 from realtime.order import Position
 from realtime.wire import (
     MAX_BUFFER,
@@ -34,7 +35,8 @@ from realtime.wire import (
 
 RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
 PATIENCE = 16  # messages in a row that cannot be used before one gives up
-FLUSH_MS = 2000  # how long a last Done may take to leave
+FLUSH_MS = 2000  # how long a last word may take to leave
+CONFIRM_S = 5.0
 
 
 class Consumer:
@@ -52,6 +54,7 @@ class Consumer:
         self.damaged = 0  # messages that were not as realtime.wire says
         self._asked = False  # for the next message, which has not come yet
         self._confirmed = False
+        self.acknowledged = False  # the feed has heard that the run was received whole
         self._useless = 0  # messages in a row
         self._patience = patience
 
@@ -96,7 +99,7 @@ class Consumer:
             self.position = here.after(said, digest_of(frames))
         except WireError as error:
             raise UserError(f"the feed broke the order of its run, start the run again: {error}") from None
-        self._asked, self._confirmed, self._useless = False, False, 0
+        self._asked, self._confirmed, self._useless, self.acknowledged = False, False, 0, False
         return said, [Ack(next_seq=self.position.next_seq)]
 
     def _ask(self) -> list[Control]:
@@ -113,7 +116,9 @@ class Consumer:
             self._asked = True
             return self.hello()
         if same and self._confirmed and self.position.end:
-            return self.confirm(self.position.end)
+            self.acknowledged = status.confirmed
+            if not self.acknowledged:
+                return self.confirm(self.position.end)
         return Ack(next_seq=self.position.next_seq)
 
     def _give_up_on(self, reason: str) -> None:
@@ -140,11 +145,16 @@ class Feed:
         role: str,
         *,
         resume: Position | None = None,
+        keys: Keys | None = None,
         silence_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connect to an address, as tcp://127.0.0.1:5560, and bear ``silence_s`` without a sign of life."""
-        _check_address(connect)
+        """Connect to an address, as tcp://127.0.0.1:5560, and bear ``silence_s`` without a sign of life.
+
+        With ``keys`` everything is encrypted, to that feed only; an address elsewhere is refused without them.
+        """
+        _check_address(connect, keys is not None)
+        self._keys = keys
         self.connect = connect
         self.consumer = Consumer(role, resume)
         self.reconnects = 0  # connections that had worked and were given up
@@ -154,6 +164,7 @@ class Feed:
         self._unanswered = 0  # connections in a row
         self._heard = False  # anything, on this connection
         self._quiet_since: float | None = None
+        self._next: Message | None = None  # came while the run before it was confirmed
         self._context = zmq.Context()
         self._open()
 
@@ -189,6 +200,9 @@ class Feed:
         Raises:
             UserError: nothing was heard for ``silence_s`` seconds, or what was heard is no run.
         """
+        if self._next is not None:
+            waiting, self._next = self._next, None
+            return waiting
         deadline = self._clock() + timeout_s
         while True:
             now = self._clock()
@@ -196,9 +210,7 @@ class Feed:
             wait_s = max(0.0, min(deadline - now, self._retry_s - quiet))
             if self._socket.poll(math.ceil(wait_s * 1000)):
                 self._quiet_since, self._heard, self._unanswered = None, True, 0
-                message, answers = self.consumer.receive(self._frames())
-                for answer in answers:
-                    self._say(answer)
+                message = self._take()
                 if message is not None:
                     return message
                 continue
@@ -209,21 +221,32 @@ class Feed:
             if self._clock() >= deadline:
                 return None
 
-    def confirm(self, end: RunEnd) -> None:
+    def confirm(self, end: RunEnd, timeout_s: float = CONFIRM_S) -> None:
         """Tell the feed that the run was received whole, which is what lets it finish.
+
+        It is said again until the feed has heard it, for ``timeout_s`` seconds: the feed may have ended meanwhile.
 
         Raises:
             UserError: it was not.
         """
         self._say(self.consumer.confirm(end))
+        deadline = self._clock() + timeout_s
+        while not self.consumer.acknowledged and self._next is None and self._clock() < deadline:
+            if self._socket.poll(math.ceil(timeout_s * 100)):
+                self._next = self._take()
 
     def close(self) -> None:
         """Leave. What was confirmed gets its time to go out."""
         self._socket.close(linger=FLUSH_MS if self.position.end else 0)
         self._context.term()
 
-    def _frames(self) -> list[Frame]:
-        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+    def _take(self) -> Message | None:
+        """What lies in the socket, answered; the next message if it is that."""
+        frames = [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+        message, answers = self.consumer.receive(frames)
+        for answer in answers:
+            self._say(answer)
+        return message
 
     def _say(self, control: Control) -> None:
         self._socket.send_multipart(encode(control))
@@ -245,17 +268,20 @@ class Feed:
         self._socket.setsockopt(zmq.RCVHWM, 0)  # the feed's credit bounds what waits here
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUFFER)
+        if self._keys is not None:
+            self._socket.curve_serverkey = self._keys.server
+            self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
         self._socket.connect(self.connect)
         self._heard, self._quiet_since = False, None
         self._say(self.consumer.hello())
 
 
-def _check_address(connect: str) -> None:
+def _check_address(connect: str, encrypted: bool) -> None:
     """ZeroMQ itself would look for a host or port that cannot be, for ever."""
-    try:
-        url = urlsplit(connect)
-        good = url.scheme == "tcp" and url.hostname and url.port and not url.path
-    except ValueError:
-        good = False
-    if not good:
+    if not is_address(connect):
         raise UserError(f"{connect} is no address of a feed: give one as tcp://127.0.0.1:5560.")
+    if not encrypted and not is_local(connect):
+        raise UserError(
+            f"{connect} is on another machine, and nothing is sent there or believed from there without keys: "
+            "give --keys with a folder that holds yours, see `realtime keys --help`."
+        )

@@ -21,6 +21,7 @@ from dynadiff.engine import Manifest
 from dynadiff.errors import UserError
 from dynadiff.pictures import read_picture
 from realtime.recording import Recorder
+from realtime.resume import Earlier
 from realtime.wire import Message, RunStart
 
 # A photo of 512 pixels in a third of the time that the default takes, and no larger.
@@ -60,8 +61,8 @@ def free_name(folder: Path) -> Path:
     return candidate
 
 
-def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object]) -> dict[str, object]:
-    """What run.json says: whose run, with which choices, decoded by what."""
+def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object], resumes: int = 0) -> dict[str, object]:
+    """What run.json says: whose run, with which choices, decoded by what, and how often it was gone on with."""
     header = {field.name: getattr(start, field.name) for field in fields(start)}
     return {
         "source": start.source,
@@ -75,6 +76,7 @@ def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object])
             "steps": manifest.steps,
             "guidance": manifest.guidance,
         },
+        "resumes": resumes,
         "versions": versions(),
         "data_agreement": AGREEMENT,
     }
@@ -83,14 +85,20 @@ def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object])
 class Record:
     """The files of one run, each line and each picture on disk as soon as it is written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, before: Earlier | None = None) -> None:
+        """``before`` is what lies in the folder already and is gone on with."""
         self.folder = folder
-        self._recorder = Recorder(folder / "feed.rec")
-        self._volumes = (folder / "volumes.jsonl").open("w", encoding="utf-8", buffering=1)
+        self._recorded = before.recording.position.next_seq if before else 0
+        self._recorder = Recorder(folder / "feed.rec", after=before.recording if before else None)
+        volumes = folder / "volumes.jsonl"
+        if before and volumes.exists():
+            os.truncate(volumes, before.intact)
+        self._volumes = volumes.open("a", encoding="utf-8", buffering=1)
 
     def message(self, message: Message) -> None:
-        """Append a message of the feed, so that the run can be replayed bit for bit."""
-        self._recorder.write(message)
+        """Append a message of the feed, unless it is there, so that the run can be replayed bit for bit."""
+        if message.seq >= self._recorded:
+            self._recorder.write(message)
 
     def volume(self, line: Mapping[str, object]) -> None:
         """Append what became of one volume."""

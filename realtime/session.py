@@ -14,20 +14,27 @@ from realtime.console import Reporter, report
 from realtime.decode import Options, decode
 from realtime.display import View, Window, require_display
 from realtime.feed import Feed
+from realtime.keys import consumer_keys
 from realtime.record import check_empty
+from realtime.resume import Earlier, earlier
 from realtime.summary import Json
 
 TITLE = "Dynadiff"
 
 
-def decode_feed(options: Options, headless: bool, console: Console) -> tuple[Path, Json]:
-    """Decode one run of the feed at ``options.connect``, and say what came out. Raises UserError."""
-    check_place(options, headless)
+def decode_feed(options: Options, headless: bool, console: Console, keys: Path | None = None) -> tuple[Path, Json]:
+    """Decode one run of the feed at ``options.connect``, and say what came out. Raises UserError.
+
+    ``keys`` is a folder of a consumer's keys, for a feed that is encrypted.
+    """
+    own_keys = consumer_keys(keys) if keys else None
+    before = check_place(options, headless)
     decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
     features = decoder.scorer or pixel_features
     options = replace(options, features="image encoder" if decoder.scorer else "pixels")
     with ExitStack() as open_things:
-        feed = open_things.enter_context(Feed(options.connect, "decoder"))
+        position = before.recording.position if before else None
+        feed = open_things.enter_context(Feed(options.connect, "decoder", resume=position, keys=own_keys))
         reporter = open_things.enter_context(Reporter(console))
         window = None if headless else open_things.enter_context(closing(Window(TITLE)))
 
@@ -36,15 +43,20 @@ def decode_feed(options: Options, headless: bool, console: Console) -> tuple[Pat
             if window is not None:
                 window.show(view)
 
-        folder, summary = decode(feed, decoder, options, watch, features)
+        folder, summary = decode(feed, decoder, options, watch, features, before=before)
     for line in report(folder, summary):
         console.print(line, highlight=False, soft_wrap=True)
     return folder, summary
 
 
-def check_place(options: Options, headless: bool) -> None:
-    """UserError where the window or the folder cannot be had, before anything is waited for."""
+def check_place(options: Options, headless: bool) -> Earlier | None:
+    """The unfinished decode in the folder, if there is one.
+
+    UserError where the window or the folder cannot be had, before anything is waited for.
+    """
     if not headless:
         require_display(os.environ)
-    if options.out is not None:
+    before = earlier(options.out)
+    if before is None and options.out is not None:
         check_empty(options.out)
+    return before

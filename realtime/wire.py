@@ -190,16 +190,18 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Feed, once a second: I am alive."""
+    """Feed, once a second and in answer to Done: I am alive."""
 
     run_uid: str
     published: int  # messages of the run
     sent: int  # all before this one were sent to you, so you must have them: a link keeps the order
+    confirmed: bool  # your Done has come
 
     def __post_init__(self) -> None:
         checks.label("run_uid", self.run_uid)
         checks.whole("published", self.published)
         checks.whole("sent", self.sent)
+        require(type(self.confirmed) is bool, "confirmed must be true or false.")
 
 
 @dataclass(frozen=True, kw_only=True)

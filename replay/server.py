@@ -6,7 +6,6 @@ cursor in it, and is sent what lies ahead, up to ``CREDIT`` messages beyond what
 waits in a queue that could overflow, and a slow consumer holds up nobody.
 """
 
-import ipaddress
 import logging
 import math
 import time
@@ -14,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
-from urllib.parse import urlsplit
 
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
 from dynadiff.errors import UserError
+from realtime.address import is_address, is_local
+from realtime.keys import Keys
 from realtime.order import Position
 from realtime.wire import (
     MAX_HEADER,
@@ -84,6 +85,7 @@ class FeedLog:
                     consumer.acked = min(max(consumer.acked, said.next_seq), consumer.cursor)
                 case Done() if consumer:
                     self._confirm(identity, consumer, said)
+                    return [*self._due(identity), self._status(identity)]
                 case Ack() | Done():
                     return []  # left over from a connection that is gone: its consumer will say Hello
                 case _:
@@ -96,10 +98,7 @@ class FeedLog:
 
     def status(self) -> Outgoing:
         """A sign of life for each consumer."""
-        return [
-            (identity, encode(Status(run_uid=self.run_uid, published=len(self._log), sent=consumer.cursor)))
-            for identity, consumer in self.consumers.items()
-        ]
+        return [self._status(identity) for identity in self.consumers]
 
     def forget(self, identity: bytes) -> None:
         """A consumer is gone. Should it come back, it says Hello."""
@@ -108,6 +107,11 @@ class FeedLog:
     def unconfirmed(self) -> list[str]:
         """The roles that are here and do not have the whole run."""
         return [consumer.role for identity, consumer in self.consumers.items() if identity not in self.confirmed]
+
+    def _status(self, identity: bytes) -> tuple[bytes, list[Frame]]:
+        sent, confirmed = self.consumers[identity].cursor, identity in self.confirmed
+        status = Status(run_uid=self.run_uid, published=len(self._log), sent=sent, confirmed=confirmed)
+        return identity, encode(status)
 
     def _join(self, identity: bytes, hello: Hello) -> _Consumer:
         next_seq = hello.next_seq if hello.run_uid == self.run_uid else 0
@@ -134,6 +138,7 @@ def serve(
     messages: Iterator[tuple[float, Message]],
     bind: str,
     *,
+    keys: Keys | None = None,
     wait_for: int = 1,
     join_s: float = math.inf,
     linger_s: float = 60.0,
@@ -145,7 +150,8 @@ def serve(
 
     Args:
         messages: with the seconds after the start at which each is due, beginning with a RunStart.
-        bind: address on this machine, as tcp://127.0.0.1:5560; with port * a free one is taken.
+        bind: address, as tcp://127.0.0.1:5560; with port * a free one is taken. Any but this machine's needs keys.
+        keys: of the feed; consumers must then have theirs among those allowed, and all is encrypted.
         wait_for: consumers that must be there before the run starts and confirm its end; 0 starts at once.
         join_s: seconds to wait for them.
         linger_s: seconds without progress by any consumer after which the end is waited for no longer.
@@ -158,7 +164,7 @@ def serve(
     due, start = next(messages)
     if not isinstance(start, RunStart):
         raise WireError("a run must begin with its RunStart.")
-    with _listening(bind) as socket:
+    with _listening(bind, keys) as socket:
         feed = _Server(socket, FeedLog(start.run_uid), clock)
         ready(str(socket.get_string(zmq.LAST_ENDPOINT)))
         feed.answer(clock() + join_s, lambda: len(feed.log.consumers) >= wait_for)
@@ -236,10 +242,13 @@ class _Server:
 
 
 @contextmanager
-def _listening(bind: str) -> Iterator["zmq.Socket[bytes]"]:
-    """A ROUTER at the address."""
-    _check_address(bind)
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+def _listening(bind: str, keys: Keys | None) -> Iterator["zmq.Socket[bytes]"]:
+    """A ROUTER at the address; with keys one that nobody can speak to without a key that is allowed."""
+    _check_address(bind, keys is not None)
+    with zmq.Context() as context, _guarded(context, keys), context.socket(zmq.ROUTER) as socket:
+        if keys is not None:
+            socket.curve_server = True
+            socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who is gone is an error, not silence
@@ -256,19 +265,27 @@ def _listening(bind: str) -> Iterator["zmq.Socket[bytes]"]:
         yield socket
 
 
-def _check_address(bind: str) -> None:
-    """Consumers are neither known nor encrypted to, so they must be on this machine."""
+@contextmanager
+def _guarded(context: "zmq.Context[zmq.Socket[bytes]]", keys: Keys | None) -> Iterator[None]:
+    """The thread that ZeroMQ asks who may connect, where there are keys."""
+    if keys is None:
+        yield
+        return
+    guard = ThreadAuthenticator(context)
+    guard.start()
     try:
-        url = urlsplit(bind)
-        host = url.hostname or ""
-        local = url.scheme == "tcp" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
-    except ValueError:
-        local = False
-    if not local:
+        guard.configure_curve(domain="*", location=str(keys.allowed))
+        yield
+    finally:
+        guard.stop()
+
+
+def _check_address(bind: str, encrypted: bool) -> None:
+    """Without keys consumers are neither known nor encrypted to, so they must be on this machine."""
+    if not is_address(bind, listening=True):
+        raise UserError(f"a feed cannot listen at {bind}: give an address as tcp://127.0.0.1:5560.")
+    if not encrypted and not is_local(bind):
         raise UserError(
-            f"a feed cannot listen at {bind}, as it is not encrypted: give an address on this machine, "
-            "as tcp://127.0.0.1:5560, and reach it from elsewhere through an SSH tunnel."
+            f"a feed cannot listen at {bind} without keys: give --keys with a folder that `realtime keys` made, "
+            "or an address on this machine, as tcp://127.0.0.1:5560."
         )
-    port = bind.rpartition(":")[2]
-    if port != "*" and not (port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise UserError(f"a feed cannot listen at {bind}: give a port from 1 to 65535.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 
 from dynadiff.cleaning import Cleaning
 from dynadiff.diffusion import Schedule
@@ -118,3 +119,10 @@ class ListedFeed:
 @pytest.fixture
 def listed_feed() -> type[ListedFeed]:
     return ListedFeed
+
+
+@pytest.fixture
+def free_address():
+    """An address of this machine at which nothing listens."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        return f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"

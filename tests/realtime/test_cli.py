@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from dynadiff.errors import UserError
+from dynadiff.run import Event
 from realtime import cli, session
 from realtime.recording import recording_messages
-from realtime.wire import Volume
+from realtime.wire import RunStart, Volume
 from replay.pace import run_messages
 from replay.server import serve
 
@@ -165,7 +166,7 @@ def test_a_wrong_option_exits_with_2(arguments, realtime):
 def test_an_interrupt_exits_with_130(realtime, make_decoder, free_address, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session, "decode", interrupted)
@@ -240,7 +241,10 @@ def test_a_nifti_file_is_replayed_and_stimuli_that_are_not_there_are_missed_alou
     said, _ = replay.communicate(timeout=20)
     assert (code, replay.returncode) == (0, 0), err
     assert "25 pictures" in out
-    assert "replayed without its events" in said
-    received = [m for _, m in recording_messages(tmp_path / "out" / "feed.rec", speed=0) if isinstance(m, Volume)]
+    assert "1 of 1 pictures are missing" in said
+    start, *messages = [m for _, m in recording_messages(tmp_path / "out" / "feed.rec", speed=0)]
+    assert isinstance(start, RunStart)
+    assert start.events == (Event(row=3, rows=2, picture="", category="face"),)
+    received = [m for m in messages if isinstance(m, Volume)]
     assert all((volume.data[~mask] == 0).all() for volume in received)
     assert all(np.array_equal(v.data[mask], w[mask]) for v, w in zip(received, make_run().volumes(), strict=True))

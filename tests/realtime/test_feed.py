@@ -199,11 +199,11 @@ def test_each_fault_is_named_and_counted_once():
 
 def test_a_status_reveals_that_the_last_messages_were_lost():
     sent = [encode(message) for message in messages()]
-    status = encode(Status(run_uid="u1", published=12, sent=12))
+    status = encode(Status(run_uid="u1", published=12, sent=12, confirmed=False))
     consumer, _, said = consumed(*sent[:5], status)
     assert said[-1] == Hello(role="decoder", run_uid="u1", next_seq=5)
     assert consumer.gaps == 1
-    behind = encode(Status(run_uid="u1", published=12, sent=5))
+    behind = encode(Status(run_uid="u1", published=12, sent=5, confirmed=False))
     assert consumed(behind, consumer=consumer)[2] == [Ack(next_seq=5)]
 
 
@@ -223,8 +223,12 @@ def test_done_is_said_again_until_the_feed_has_it():
     consumer, _, _ = consumed(*map(encode, sent))
     done = consumer.confirm(sent[-1])
     assert done == Done(run_uid="u1", n_volumes=10, digest=sent[-1].digest)
-    status = encode(Status(run_uid="u1", published=12, sent=12))
+    status = encode(Status(run_uid="u1", published=12, sent=12, confirmed=False))
     assert consumed(status, consumer=consumer)[2] == [done]
+    assert not consumer.acknowledged
+    heard = encode(Status(run_uid="u1", published=12, sent=12, confirmed=True))
+    assert consumed(heard, consumer=consumer)[2] == [Ack(next_seq=12)]
+    assert consumer.acknowledged
 
 
 def test_a_new_run_begins_at_any_time():

@@ -58,7 +58,7 @@ PLAIN = [
     Hello(role="viewer", run_uid="u1", next_seq=9),
     Ack(next_seq=3),
     Done(run_uid="u1", n_volumes=226, digest="ab" * 32),
-    Status(run_uid="u1", published=5, sent=4),
+    Status(run_uid="u1", published=5, sent=4, confirmed=True),
     Refusal(reason="no"),
 ]
 

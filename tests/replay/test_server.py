@@ -108,7 +108,13 @@ def test_a_consumer_ahead_of_a_feed_that_was_started_again_waits_for_its_next_me
 
 @pytest.mark.parametrize(
     "frames",
-    [[], [b""], [b"x", b"y"], encode(Status(run_uid="u1", published=0, sent=0)), encode(next(messages()))],
+    [
+        [],
+        [b""],
+        [b"x", b"y"],
+        encode(Status(run_uid="u1", published=0, sent=0, confirmed=False)),
+        encode(next(messages())),
+    ],
 )
 def test_what_is_no_word_of_a_consumer_is_refused_with_a_reason(frames):
     [(identity, answer)] = FeedLog("u1").receive(b"a", frames)
@@ -205,7 +211,7 @@ def test_a_port_in_use_is_one_sentence():
     ],
 )
 def test_an_address_that_others_could_reach_is_refused(bind):
-    with pytest.raises(UserError, match="not encrypted"):
+    with pytest.raises(UserError, match="a feed cannot listen at"):
         serve(timed(messages()), bind)
 
 

@@ -1,0 +1,89 @@
+"""What a decode that was killed or broken off left in its folder, and whether it may be gone on with.
+
+Knows the files of ``realtime.record``; knows no engine, no feed and no window. A recording holds everything that was
+received up to the end of the process (not of the power: the writing of the disk is left to the operating system), so
+statistics are rebuilt from it and only what was not yet painted is painted.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from dynadiff.errors import UserError
+from realtime.recording import Recording
+from realtime.wire import Message
+
+Line = dict[str, object]
+CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An unfinished decode."""
+
+    folder: Path
+    recording: Recording  # read to its end
+    lines: Mapping[int, Line]  # by volume, what became of it
+    intact: int  # bytes of whole lines in volumes.jsonl
+    header: Mapping[str, object]  # run.json, empty if it was not written yet
+
+    def messages(self) -> Iterator[Message]:
+        """What was received, from the file, which may grow meanwhile."""
+        return islice(Recording(self.recording.path), self.recording.position.next_seq)
+
+    @property
+    def resumes(self) -> int:
+        """How often it was gone on with before."""
+        return int(str(self.header.get("resumes", 0)))
+
+
+def earlier(folder: Path | None) -> Earlier | None:
+    """The unfinished decode in a folder, None where the folder is new or empty.
+
+    UserError where it holds something else: a decode that ended, or other files.
+    """
+    if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    recorded = folder / "feed.rec"
+    if not recorded.is_file() or _ended(folder):
+        return None
+    recording = Recording(recorded)
+    for _ in recording:
+        pass
+    lines, intact = _lines(folder / "volumes.jsonl")
+    header = folder / "run.json"
+    return Earlier(folder, recording, lines, intact, json.loads(header.read_text()) if header.is_file() else {})
+
+
+def check_same(before: Earlier, header: Mapping[str, object]) -> None:
+    """UserError unless ``header``, the run.json to be written, is of a decode that paints the same pictures."""
+    if not before.header:
+        return
+    then, now = (_choices(h) for h in (before.header, header))
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise UserError(
+                f"{before.folder} was begun with {name} {then.get(name)} and not {value}: "
+                "give the same choices to go on with it, or another folder with --out"
+            )
+
+
+def _choices(header: Mapping[str, object]) -> Line:
+    """As JSON would give them back."""
+    options, model = (dict(json.loads(json.dumps(header[part]))) for part in ("options", "model"))
+    return {name: options.get(name) for name in CHOICES} | {"model": model["files_sha256"]}
+
+
+def _ended(folder: Path) -> bool:
+    summary = folder / "summary.json"
+    return summary.is_file() and json.loads(summary.read_text())["ended"] != "broken off"
+
+
+def _lines(path: Path) -> tuple[dict[int, Line], int]:
+    """Whole lines by volume, and their bytes: a process that is killed may leave half a line."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = [json.loads(line) for line in whole.decode().splitlines()]
+    return {line["volume"]: line for line in lines}, len(whole)

@@ -1,0 +1,114 @@
+"""A bad link does what it says, as often as it says, and a run comes through it whole."""
+
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+
+from dynadiff.errors import UserError
+from realtime.feed import Feed
+from realtime.order import Position
+from realtime.wire import RunEnd, RunStart, Volume, digest_of, encode
+from replay.faults import BadLink, Faults, relay
+from replay.server import serve
+
+EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
+BAD = Faults(lost=0.05, doubled=0.05, damaged=0.05, late=0.05, late_s=0.02)
+
+
+def messages(n, step=0.01):
+    position = Position()
+    start = RunStart(
+        run_uid="u1", name="sub-01_run-01", subject="01", session=1, run=1, tr=1.0, n_volumes=n,
+        shape=(4, 4, 4), dtype="<i2", affine=EYE, source="replayed",
+    )  # fmt: skip
+    volumes = (
+        Volume(seq=k + 1, run_uid="u1", index=k, t_acquired=k + 1.0, data=np.full((4, 4, 4), k, "<i2"))
+        for k in range(n)
+    )
+    for k, message in enumerate([start, *volumes]):
+        position = position.after(message, digest_of(encode(message)))
+        yield k * step, message
+    yield (n + 1) * step, position.ending("complete")
+
+
+def test_without_faults_everything_passes_unchanged():
+    link = BadLink(Faults(), np.random.default_rng(0))
+    assert link.passes([b"a", b"bc"]) == [(0.0, [b"a", b"bc"])]
+    assert not +link.counts
+
+
+@pytest.mark.parametrize("fault", ["lost", "doubled", "damaged", "late"])
+def test_a_fault_strikes_as_often_as_it_says_and_no_other_does(fault):
+    link, frames = BadLink(Faults(**{fault: 0.2}), np.random.default_rng(0)), [b"seal", b"header", b"buffer"]
+    out = [link.passes(frames) for _ in range(4000)]
+    seen = {
+        "lost": sum(not o for o in out),
+        "doubled": sum(len(o) == 2 for o in out),
+        "damaged": sum(message != frames for o in out for _, message in o),
+        "late": sum(delay > 0 for o in out for delay, _ in o),
+    }
+    assert seen.pop(fault) == link.counts[fault] == pytest.approx(800, abs=100)
+    assert not any(seen.values())
+
+
+def test_damage_is_one_bit():
+    link = BadLink(Faults(damaged=1), np.random.default_rng(0))
+    for _ in range(100):
+        [(_, out)] = link.passes([b"seal", b"header"])
+        changed = [a ^ b for x, y in zip(out, [b"seal", b"header"], strict=True) for a, b in zip(x, y, strict=True)]
+        assert sum(value.bit_count() for value in changed) == 1
+
+
+def test_the_same_seed_has_the_same_faults():
+    runs = [[BadLink(BAD, np.random.default_rng(seed)).passes([b"abc"]) for _ in range(1)] for seed in (3, 3)]
+    assert runs[0] == runs[1]
+
+
+def _consume(address, results):
+    with Feed(address, "decoder") as feed:
+        while not isinstance(message := feed.receive(30), RunEnd):
+            pass
+        feed.confirm(message)
+        results.put((feed.position.digest, feed.position.n_volumes, feed.duplicates + feed.gaps + feed.damaged))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_comes_through_whole_to_three_processes(seed, free_address):
+    """Two pairs of sockets and five threads of control: the feed here, the link in a thread, consumers outside."""
+    context = multiprocessing.get_context("spawn")
+    results, done, confirmed = context.SimpleQueue(), threading.Event(), []
+    addresses = []
+    server = threading.Thread(
+        target=lambda: confirmed.append(
+            serve(messages(60), "tcp://127.0.0.1:*", wait_for=3, join_s=60, ready=addresses.append)
+        )
+    )
+    server.start()
+    while not addresses:
+        server.join(0.01)
+    link = threading.Thread(target=relay, args=(addresses[0], free_address, BAD, seed), kwargs={"stop": done.is_set})
+    link.start()
+    consumers = [context.Process(target=_consume, args=(free_address, results)) for _ in range(3)]
+    for consumer in consumers:
+        consumer.start()
+    received = [results.get() for _ in consumers]
+    server.join(60)
+    done.set()
+    link.join(10)
+    *_, (_, end) = messages(60)
+    assert {(digest, n) for digest, n, _ in received} == {(end.digest, 60)}
+    assert sum(faults for _, _, faults in received) > 0
+    assert confirmed == [("decoder",) * 3]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_that_is_none_is_one_sentence(share):
+    with pytest.raises(UserError, match="give one from 0 to 1"):
+        Faults(lost=share)
+
+
+def test_a_bad_link_stays_on_one_machine():
+    with pytest.raises(UserError, match="rehearsals on one machine"):
+        relay("tcp://192.0.2.1:5560", "tcp://127.0.0.1:5561", Faults(), 0)
