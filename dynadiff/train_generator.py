@@ -45,10 +45,10 @@ class GeneratorTraining:
 def train_generator(config: GeneratorTraining, out: Path) -> None:
     """Train from scratch, or go on from the checkpoints in ``out/work``; writes ``out/generator``."""
     pictures, labels = _scenes(config, out / "work")
-    generator = tiny_generator()
+    torch.manual_seed(config.seed)  # all first weights before any training, which a resumed run passes over
+    generator, encoder = tiny_generator(), ImageEncoder(ImageEncoderConfig(categories=len(CATEGORIES)))
     train_vae(generator, pictures, config.vae, out)
     latents = encode_all(generator, pictures)
-    encoder = ImageEncoder(ImageEncoderConfig(categories=len(CATEGORIES)))
     generator.unet, encoder = _train_together(generator, encoder, pictures, labels, latents, config, out)
     generator.unet = _train_uncertain(generator, encoder, pictures, latents, config, out)
     sharpen(generator, pictures, latents, config.vae, out)
