@@ -53,7 +53,6 @@ def train_recipe(recipe: Recipe) -> None:
     config = resolve(recipe)
     nsd = NSD(recipe.root)  # before anything is trained, so that a wrong folder is told at once
     mask = nsd.mask(recipe.subject)
-    torch.manual_seed(config.seed)
     if recipe.generator == "generator":
         if recipe.preset != "phantom":
             raise UserError(f"preset {recipe.preset} needs a generator: give a diffusers folder with --generator")
@@ -69,6 +68,7 @@ def train_recipe(recipe: Recipe) -> None:
         generator=recipe.generator, guidance=config.guidance,
         trained_on=f"{len(learn)} trials of subject {some.subject}, preset {recipe.preset}",
     )  # fmt: skip
+    torch.manual_seed(config.seed)  # the same first weights whether the generator was trained just now or before
     model = new_model(choices, generator, mask, some.affine)
     encoder = None
     if config.warm_start or config.anchor:

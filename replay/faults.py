@@ -8,7 +8,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -18,6 +18,7 @@ from dynadiff.errors import UserError
 from realtime.address import is_local
 
 Frames = list[bytes]
+MAX_LATE_S = 60.0
 POLL_MS = 20  # longest wait before what is late is looked at again
 
 
@@ -32,10 +33,12 @@ class Faults:
     late_s: float = 0.05
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value <= (60 if field.name == "late_s" else 1):
-                raise UserError(f"a share of {value:g} {field.name} is not possible: give one from 0 to 1")
+        for fault in ("lost", "doubled", "damaged", "late"):
+            share = getattr(self, fault)
+            if not 0 <= share <= 1:
+                raise UserError(f"a share of {share:g} {fault} is not possible: give one from 0 to 1")
+        if not 0 <= self.late_s <= MAX_LATE_S:
+            raise UserError(f"a delay of {self.late_s:g} s is not possible: give one from 0 to {MAX_LATE_S:g}")
 
 
 class BadLink:

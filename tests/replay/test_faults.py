@@ -62,8 +62,9 @@ def test_damage_is_one_bit():
 
 
 def test_the_same_seed_has_the_same_faults():
-    runs = [[BadLink(BAD, np.random.default_rng(seed)).passes([b"abc"]) for _ in range(1)] for seed in (3, 3)]
-    assert runs[0] == runs[1]
+    links = [BadLink(BAD, np.random.default_rng(seed)) for seed in (3, 3, 4)]
+    one, same, other = [[link.passes([b"abc"]) for _ in range(200)] for link in links]
+    assert one == same != other
 
 
 def _consume(address, results):
@@ -107,6 +108,12 @@ def test_a_run_comes_through_whole_to_three_processes(seed, free_address):
 def test_a_share_that_is_none_is_one_sentence(share):
     with pytest.raises(UserError, match="give one from 0 to 1"):
         Faults(lost=share)
+
+
+@pytest.mark.parametrize("late_s", [-1.0, 61.0])
+def test_a_delay_that_is_none_is_one_sentence(late_s):
+    with pytest.raises(UserError, match="give one from 0 to 60"):
+        Faults(late_s=late_s)
 
 
 def test_a_bad_link_stays_on_one_machine():
