@@ -42,6 +42,9 @@ def left(folder):
     lines = [json.loads(line) for line in (folder / "volumes.jsonl").read_text().splitlines()]
     done = {line["volume"]: (line["done"], line.get("picture"), line.get("stimulus")) for line in lines}
     assert len(done) == len(lines)
+    recording = Recording(folder / "feed.rec")
+    assert sum(isinstance(message, Volume) for message in recording) == summary["volumes_received"]
+    assert recording.position.digest == summary["run_digest"]
     return (
         {path.name: sha256(path.read_bytes()).hexdigest() for path in names},
         [summary[name] for name in COUNTS],

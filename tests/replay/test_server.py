@@ -152,7 +152,8 @@ def test_only_an_equal_count_and_digest_confirm_and_only_after_the_end():
     ):
         log.receive(b"a", encode(wrong))
         assert log.unconfirmed() == ["decoder"]
-    log.receive(b"a", encode(done))
+        assert not decode(log.status()[0][1]).confirmed
+    assert decode(log.receive(b"a", encode(done))[-1][1]).confirmed
     assert log.unconfirmed() == []
 
 
