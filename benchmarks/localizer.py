@@ -5,11 +5,13 @@
 `realtime replay --bold` serves the run from another process, as fast as this one takes it. Every voxel of nilearn's
 brain mask goes through the stages that a decode runs. After volume n, nilearn cleans volumes 1 to n and the window
 of the newest six is compared (without the ridge prior, which nilearn does not have, and beside it with the prior);
-the run as it was received is compared with the file.
+the run as it was received is compared with the file. Then the run is screened: how near its worst volume comes to what
+is taken for a spike, and what is marked when the run is spoilt on purpose.
 """
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -20,6 +22,7 @@ from nilearn.signal import clean
 from numpy.typing import NDArray
 
 from dynadiff.cleaning import Cleaning, OnlineCleaner
+from dynadiff.screening import SPIKE, START, Screen
 from dynadiff.windows import RollingWindow
 from realtime.feed import Feed
 from realtime.stages import Masker
@@ -67,6 +70,28 @@ def windows(series: Series, cleaning: Cleaning) -> tuple[dict[int, Series], list
     return found, spent
 
 
+def screening(series: Series) -> Iterator[str]:
+    """What the screen makes of the run as it is, and of the run spoilt."""
+    cleaner, beyond = OnlineCleaner(Cleaning(), len(series), series.shape[1], TR), [0.0]
+    for row, sample in enumerate(series):
+        expected, deviation = cleaner.expect(row)
+        if row >= START:
+            beyond.append(float(np.mean(np.abs(sample - expected) > SPIKE * deviation)))
+        cleaner.push(row, sample)
+    yield f"at most {max(beyond):.2%} of the voxels of a volume are beyond {SPIKE:g} deviations"
+    moved, stuck, bright = series.copy(), series.copy(), series.copy()
+    moved[80:] *= 1.05
+    stuck[51:75] = stuck[50]
+    bright[:2] *= 1.2
+    cases = {"as it is": series, "5 % brighter from 80 on": moved, "51 to 74 repeated": stuck, "0, 1 brighter": bright}
+    for name, spoilt in cases.items():
+        screen = Screen(Cleaning(), len(series), series.shape[1], TR)
+        for row, sample in enumerate(spoilt):
+            screen.push(row, sample)
+        found = ", ".join(f"{row} {mark}" for row, mark in screen.marks.items())
+        yield f"{name}: {found or 'nothing'} marked, {screen.limited} of {series.size} values limited"
+
+
 def main() -> None:
     """Print the table."""
     bold = Path(sys.argv[1]) / BOLD
@@ -91,6 +116,7 @@ def main() -> None:
         lines.append(line)
     median, p99 = np.percentile(by_way["ridge 5"][1], [50, 99])
     lines.append(f"statistics and window: median {median:.2f} ms, p99 {p99:.2f} ms a volume")
+    lines += screening(series)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

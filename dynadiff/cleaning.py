@@ -132,17 +132,36 @@ class OnlineCleaner:
         """
         if self.n <= self._terms:
             return np.zeros(samples.shape, np.float32)
-        fit, projected = self._fit(slice(None), _DETERMINED), self._stack[:-1]
-        # What the fit leaves of Z is residual too; what the prior's own rows leave is none of the voxel's.
-        left = np.square(projected - self._r @ fit) - self._prior * np.square(fit)
-        total = self._spread + np.square(projected).sum(axis=0)
-        scale = _per_deviation(self._spread + left.sum(axis=0), total, self.n)
+        fit = self._fit(slice(None), _DETERMINED)
+        scale = _per_deviation(*self._residual(fit), self.n)
         # float64 until the end: early in a run the residual may be a thousandth of the drift.
         residual = np.subtract(samples, self._first, dtype=np.float64)
         residual -= self._at(rows) @ fit
         residual[~np.isfinite(residual)] = 0.0
         residual *= scale
         return residual.astype(np.float32)
+
+    def expect(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the volumes so far predict for ``row``, and the deviation (ddof 1) of a new value from that: (voxels,).
+
+        Drift that the volumes so far have hardly seen is not extrapolated. The deviation is 0 for a constant voxel and
+        until K + 1 volumes are known; the prediction of a voxel that had no finite value yet is nan.
+        """
+        fit, terms = self._fit(slice(None), _WELL_DETERMINED), self._at([row])
+        expected = self._first + (terms @ fit)[0]
+        if self.n <= self._terms:
+            return expected, np.zeros_like(expected)
+        spread, total = self._residual(fit)
+        variance = np.where(spread > _ROUNDING**2 * total, spread / (self.n - 1), 0.0)
+        leverage = float(np.square(terms @ np.linalg.pinv(self._r, _WELL_DETERMINED)).sum())
+        return expected, np.sqrt(variance * (1 + leverage))
+
+    def _residual(self, fit: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sums of squares (voxels,) of the series about ``fit`` (K, voxels), and about its first volume."""
+        projected = self._stack[:-1]
+        # What the fit leaves of Z is residual too; what the prior's own rows leave is none of the voxel's.
+        left = np.square(projected - self._r @ fit) - self._prior * np.square(fit)
+        return self._spread + left.sum(axis=0), self._spread + np.square(projected).sum(axis=0)
 
     def _at(self, rows: Sequence[int]) -> NDArray[np.float64]:
         return _terms(self._cleaning, np.asarray(rows), self._n_planned, self._tr)

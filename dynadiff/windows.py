@@ -3,7 +3,7 @@
 Knows rows, events and samples; knows no files and no network. A window is always (voxels, volumes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Self
@@ -11,8 +11,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.cleaning import Cleaning, OnlineCleaner, clean_run
+from dynadiff.cleaning import Cleaning, clean_run
 from dynadiff.run import Event
+from dynadiff.screening import LIMIT, Screen
 
 
 @dataclass(frozen=True)
@@ -89,24 +90,62 @@ def offline_windows(
     return np.ascontiguousarray(clean_run(series, cleaning, tr)[rows].transpose(0, 2, 1))
 
 
+@dataclass(frozen=True, eq=False)
+class Newest:
+    """The window that a volume completed."""
+
+    rows: range
+    values: NDArray[np.float32]  # cleaned (voxels, volumes); the nearest one's for a volume that is not believed
+    marks: Mapping[int, str]  # what is wrong with which of its rows, see `dynadiff.screening`
+    believed: int  # volumes
+
+    @property
+    def good(self) -> bool:
+        """Whether at least half of its volumes are believed, so that a picture says something."""
+        return 2 * self.believed >= len(self.rows)
+
+
+class OnlineWindows:
+    """The windows of one run as a decoder of the live run has them: screening, statistics, the newest few volumes.
+
+    All volumes of a window are standardised by the statistics of the run up to its last volume. A value further than
+    `LIMIT` deviations away is brought back to that.
+    """
+
+    def __init__(self, cleaning: Cleaning, n_planned: int, n_voxels: int, tr: float, spec: WindowSpec) -> None:
+        self.screen = Screen(cleaning, n_planned, n_voxels, tr)
+        self._rolling = RollingWindow(spec.length)
+
+    def push(self, row: int, sample: NDArray[np.float32]) -> Newest | None:
+        """Take the raw volume (voxels,) of ``row``, after the last one; give the window that it completes."""
+        self.screen.push(row, sample)
+        newest = self._rolling.push(row, sample)
+        if newest is None:
+            return None
+        rows = newest[0]
+        values = self.screen.cleaner.standardise(*newest)
+        np.clip(values, -LIMIT, LIMIT, out=values)
+        believed = [k for k, r in enumerate(rows) if self.screen.believed(r)]
+        nearest = [min(believed, key=lambda b: abs(b - k), default=k) for k in range(len(rows))]
+        marks = {r: self.screen.marks[r] for r in rows if r in self.screen.marks}
+        return Newest(rows, np.ascontiguousarray(values[nearest].T), marks, len(believed))
+
+
 def online_windows(
     series: NDArray[np.float32], cleaning: Cleaning, tr: float, spec: WindowSpec, starts: Sequence[int]
 ) -> NDArray[np.float32]:
-    """The same windows (n, voxels, length) as a decoder of the live run has them.
+    """The same windows (n, voxels, length) as `OnlineWindows` gives them.
 
-    All volumes of a window are standardised by the statistics of the run up to its last volume.
     Raises ValueError for a window that leaves the run.
     """
     n_rows, n_voxels = series.shape
     wanted = _inside(starts, spec, n_rows)
-    cleaner = OnlineCleaner(cleaning, n_rows, n_voxels, tr)
-    rolling = RollingWindow(spec.length)
+    online = OnlineWindows(cleaning, n_rows, n_voxels, tr, spec)
     windows = np.empty((len(wanted), n_voxels, spec.length), np.float32)
     for row, sample in enumerate(series):
-        cleaner.push(row, sample)
-        window = rolling.push(row, sample)
-        if window is not None and (here := wanted == window[0].start).any():
-            windows[here] = cleaner.standardise(*window).T
+        newest = online.push(row, sample)
+        if newest is not None and (here := wanted == newest.rows.start).any():
+            windows[here] = newest.values
     return windows
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dynadiff.cleaning import Cleaning, OnlineCleaner
+from dynadiff.cleaning import Cleaning
 from dynadiff.engine import initial_noise, paint
 from dynadiff.engines import Decoder, open_decoder
-from dynadiff.windows import RollingWindow
+from dynadiff.windows import OnlineWindows, WindowSpec
 from realtime.painter import Timed
 from realtime.record import Record, versions
 from realtime.stages import Masker
@@ -28,7 +28,7 @@ from realtime.wire import RunStart, Volume
 from realtime.wire import decode as unpack
 from realtime.wire import encode as pack
 
-SHAPE, VOXELS, VOLUMES, TR, WINDOW = (81, 104, 83), 15_724, 226, 4 / 3, 6  # subject 1 of NSD
+SHAPE, VOXELS, VOLUMES, TR = (81, 104, 83), 15_724, 226, 4 / 3  # subject 1 of NSD
 PICTURES, WARM = 30, 3  # of the engine, after some that are not counted
 Figures = dict[str, dict[str, float]]
 
@@ -75,8 +75,7 @@ def bookkeeping(folder: Path, pixels: int) -> Figures:
     (folder / "reconstructions").mkdir()
     record, watch = Record(folder), Stopwatch()
     record.message(_start())
-    masker, rolling = Masker(mask.reshape(SHAPE)), RollingWindow(WINDOW)
-    cleaner = OnlineCleaner(Cleaning(), VOLUMES, VOXELS, TR)
+    masker, online = Masker(mask.reshape(SHAPE)), OnlineWindows(Cleaning(), VOLUMES, VOXELS, TR, WindowSpec())
     for index in range(VOLUMES):
         sent = Volume(
             seq=index + 1, run_uid="bench", index=index, t_acquired=index * TR,
@@ -88,13 +87,8 @@ def bookkeeping(folder: Path, pixels: int) -> Figures:
                 volume = cast(Volume, unpack(frames))
             with watch.time("mask"):
                 sample = masker(volume.data)
-            with watch.time("statistics"):
-                cleaner.push(index, sample)
-            with watch.time("window"):
-                newest = rolling.push(index, sample)
-            with watch.time("standardise"):
-                if newest is not None:
-                    np.ascontiguousarray(cleaner.standardise(*newest).T)
+            with watch.time("screen, statistics, window"):
+                online.push(index, sample)
             with watch.time("record volume"):
                 record.message(volume)
             with watch.time("record picture"):

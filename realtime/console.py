@@ -50,12 +50,13 @@ class Reporter:
 def state(view: View) -> str:
     """How far a run is, in a few words."""
     words = [f"{view.received} of {view.planned} volumes", f"{view.painted} pictures"]
+    if view.bad:
+        words.append(f"{view.bad} bad")
     if view.skipped:
         words.append(f"{view.skipped} skipped")
     if view.moment is not None:
         words.append(f"{1000 * view.moment.latency:.0f} ms")
-    if view.note:
-        words.append(view.note)
+    words += [said for said in (view.note, view.alarm) if said]
     return ", ".join(words)
 
 
@@ -65,6 +66,9 @@ def report(folder: Path, summary: Mapping[str, Any]) -> list[str]:
         f"{summary['volumes_received']} of {summary['volumes_expected']} volumes, "
         f"{summary['reconstructions']} pictures, {summary['skipped']} skipped"
     ]
+    bad = ", ".join(f"{n} {mark}" for mark, n in summary["bad_volumes"].items())
+    if bad:
+        lines.append(f"volumes that are not as they should be: {bad}; {summary['marked_windows']} pictures hold one")
     latency = summary["latency_ms"]
     if latency:
         lines.append(

@@ -48,7 +48,9 @@ class View:
     received: int = 0
     painted: int = 0
     skipped: int = 0
-    note: str = ""  # what is being waited for
+    bad: int = 0  # volumes that were missing or marked
+    note: str = ""  # what is being waited for, or is wrong
+    alarm: str = ""  # what cannot wait until the run is over
     events_known: bool = False
     moment: Moment | None = None
     reconstruction: NDArray[np.uint8] | None = None  # (h, w, 3) RGB of the moment
@@ -58,6 +60,7 @@ def compose(view: View) -> NDArray[np.uint8]:
     """The window's content, RGB (HEIGHT, WIDTH, 3)."""
     image = EMPTY.copy()
     _header(image, view)
+    _text(image, view.alarm, LEFT + SIDE, TOP - 12, 0.5, LATE, align=1)
     moment = view.moment
     nothing = "" if moment is None else "nothing was shown" if view.events_known else "not known"
     _panel(image, LEFT, "seen", moment.stimulus if moment else None, nothing)
@@ -135,7 +138,8 @@ def _header(image: NDArray[np.uint8], view: View) -> None:
         _text(image, badge, x + 10, 31, 0.5, GROUND)
         count = f"{view.received} of {view.planned} volumes"
         skipped = f", {view.skipped} skipped" if view.skipped else ""
-        _text(image, count + skipped, x - 16, 31, 0.5, FAINT, align=1)
+        bad = f", {view.bad} bad" if view.bad else ""
+        _text(image, count + bad + skipped, x - 16, 31, 0.5, FAINT, align=1)
 
 
 def _panel(image: NDArray[np.uint8], x: int, title: str, picture: NDArray[np.uint8] | None, empty: str) -> None:

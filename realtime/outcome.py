@@ -18,7 +18,7 @@ def identified(record: Record, views: Sequence[View], space: str, features: Feat
     """Identification over the windows of the onsets of known stimuli; None where these are too few."""
     trials = [
         (record.read_picture(m.volume), m.stimulus, m.event.picture)
-        for m in _moments(views)
+        for m in _moments(record, views)
         if m.onset and m.event is not None and m.stimulus is not None
     ]
     reconstructions, stimuli, names = zip(*trials, strict=True) if trials else ((), (), ())
@@ -27,16 +27,20 @@ def identified(record: Record, views: Sequence[View], space: str, features: Feat
 
 def illustrate(record: Record, views: Sequence[View]) -> None:
     """Write a montage of the onsets of stimuli (of all if they are unknown) and a film of everything."""
-    if not views:
+    shown = [view for view in views if view.moment and record.has_picture(view.moment.volume)]
+    if not shown or record.stopped:
         return
-    moments = [m for m in _moments(views) if m.onset] or _moments(views)
-    write_png(record.folder / "montage.png", montage([_tile(record, m) for m in moments]))
-    frames = (compose(replace(v, reconstruction=record.read_picture(v.moment.volume))) for v in views if v.moment)
-    write_film(record.folder / "decode.mp4", frames, len(views))
+    moments = [m for m in _moments(record, shown) if m.onset] or _moments(record, shown)
+    sheet = montage([_tile(record, m) for m in moments])
+    record.attempt(lambda: write_png(record.folder / "montage.png", sheet))
+    frames = (compose(replace(v, reconstruction=record.read_picture(v.moment.volume))) for v in shown if v.moment)
+    record.attempt(lambda: write_film(record.folder / "decode.mp4", frames, len(shown)))
 
 
-def _moments(views: Sequence[View]) -> list[Moment]:
-    return [view.moment for view in views if view.moment is not None]
+def _moments(record: Record, views: Sequence[View]) -> list[Moment]:
+    """The moments whose pictures are on disk: all of them, unless the disk was full."""
+    moments = [view.moment for view in views if view.moment is not None]
+    return [moment for moment in moments if record.has_picture(moment.volume)]
 
 
 def _tile(record: Record, moment: Moment) -> Tile:

@@ -83,11 +83,16 @@ def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object],
 
 
 class Record:
-    """The files of one run, each line and each picture on disk as soon as it is written."""
+    """The files of one run, each line and each picture on disk as soon as it is written.
+
+    A disk that is full, or gone, stops the recording and nothing else: ``stopped`` says why, and from then on only
+    ``json`` is still tried.
+    """
 
     def __init__(self, folder: Path, before: Earlier | None = None) -> None:
         """``before`` is what lies in the folder already and is gone on with."""
         self.folder = folder
+        self.stopped = ""
         self._recorded = before.recording.position.next_seq if before else 0
         self._recorder = Recorder(folder / "feed.rec", after=before.recording if before else None)
         volumes = folder / "volumes.jsonl"
@@ -98,17 +103,21 @@ class Record:
     def message(self, message: Message) -> None:
         """Append a message of the feed, unless it is there, so that the run can be replayed bit for bit."""
         if message.seq >= self._recorded:
-            self._recorder.write(message)
+            self.attempt(lambda: self._recorder.write(message))
 
     def volume(self, line: Mapping[str, object]) -> None:
         """Append what became of one volume."""
-        self._volumes.write(json.dumps(line) + "\n")
+        self.attempt(lambda: self._volumes.write(json.dumps(line) + "\n"))
 
     def picture(self, volume: int, picture: NDArray[np.uint8]) -> str:
         """Write the reconstruction (h, w, 3) RGB of the window that ends with ``volume``; give its name."""
         name = f"reconstructions/vol-{volume:04d}.png"
-        write_png(self.folder / name, picture)
+        self.attempt(lambda: write_png(self.folder / name, picture))
         return name
+
+    def has_picture(self, volume: int) -> bool:
+        """Whether the reconstruction of that window was written."""
+        return (self.folder / f"reconstructions/vol-{volume:04d}.png").is_file()
 
     def read_picture(self, volume: int) -> NDArray[np.uint8]:
         """A reconstruction written before, (h, w, 3) RGB."""
@@ -117,11 +126,21 @@ class Record:
     def json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file; it is either whole or not there."""
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        _whole(self.folder / name, lambda path: path.write_text(text, encoding="utf-8"))
+        path = self.folder / name
+        self.attempt(lambda: _whole(path, lambda part: part.write_text(text, encoding="utf-8")), again=True)
 
     def close(self) -> None:
-        self._volumes.close()
-        self._recorder.close()
+        for file in (self._volumes, self._recorder):
+            self.attempt(file.close, again=True)
+
+    def attempt(self, write: Callable[[], object], again: bool = False) -> None:
+        """Write, unless the disk refused to before."""
+        if self.stopped and not again:
+            return
+        try:
+            write()
+        except OSError as error:
+            self.stopped = self.stopped or f"{error.strerror}"
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -143,5 +162,8 @@ def versions() -> dict[str, str]:
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dynadiff.engine import Sampler
 from dynadiff.engines import open_decoder
+from dynadiff.errors import UserError
 from dynadiff.identification import pixel_features
 from realtime.console import Reporter, report
 from realtime.decode import Options, decode
@@ -46,6 +47,11 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
         folder, summary = decode(feed, decoder, options, watch, features, before=before)
     for line in report(folder, summary):
         console.print(line, highlight=False, soft_wrap=True)
+    if summary["recording"] != "complete":
+        raise UserError(
+            f"the run was decoded, but its recording {summary['recording']}: what {folder} holds is not the whole "
+            "run; make room on that disk before the next one"
+        )
     return folder, summary
 
 

@@ -4,15 +4,16 @@ Pure arithmetic: no sockets, no clock, no threads and no pictures. Every volume 
 not its window is painted afterwards.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.cleaning import OnlineCleaner
 from dynadiff.engine import Manifest
 from dynadiff.errors import UserError
-from dynadiff.windows import RollingWindow, WindowSpec
+from dynadiff.windows import OnlineWindows, WindowSpec
 from realtime.wire import RunStart, Volume
 
 TR_TOLERANCE = 1e-3  # seconds
@@ -25,6 +26,8 @@ class Window:
     last_row: int  # index of its newest volume in the run, dummies included
     seen_row: int  # volume during which its picture was on the screen, below 0 before the run
     values: NDArray[np.float32]  # cleaned (voxels, volumes)
+    marks: Mapping[int, str]  # what is wrong with which of its volumes, see `dynadiff.screening`
+    good: bool  # whether enough of them are believed
 
 
 class Masker:
@@ -50,27 +53,46 @@ class Stages:
         self._dummies = start.dummies
         self._masked = Masker(mask)
         kept = start.n_volumes - start.dummies
-        self._cleaner = OnlineCleaner(manifest.cleaning, kept, manifest.voxels, start.tr)
-        self._rolling = RollingWindow(self.spec.length)
-        self.sample: NDArray[np.float32] | None = None  # the newest volume's voxels, None for a dummy
+        self._online = OnlineWindows(manifest.cleaning, kept, manifest.voxels, start.tr, self.spec)
+        self._next = 0  # index that comes next if none is missing
+        self.missing: list[int] = []  # volumes that the scanner never handed over
+        self.sample: NDArray[np.float32] | None = None  # the newest volume's voxels, None if it is not believed
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """What is wrong with which volume. Of the first volumes of a run this may change with the next ones."""
+        return {row + self._dummies: mark for row, mark in self._online.screen.marks.items()}
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """How many volumes were missing or marked, by what was wrong with them."""
+        found = Counter(self._online.screen.marks.values())
+        return dict(sorted(found.items())) | ({"missing": len(self.missing)} if self.missing else {})
 
     @property
     def non_finite(self) -> int:
-        """Values that were not finite and were replaced, over all volumes and voxels."""
-        return self._cleaner.non_finite
+        """Values in believed volumes that were not finite and were replaced, over all volumes and voxels."""
+        return self._online.screen.cleaner.non_finite
+
+    @property
+    def limited(self) -> int:
+        """Values in believed volumes that were too wild to count in full."""
+        return self._online.screen.limited
 
     def push(self, volume: Volume) -> Window | None:
         """Take a volume into the statistics, unless it is a dummy; give the window that it completes."""
+        self.missing += range(self._next, volume.index)
+        self._next = volume.index + 1
         row = volume.index - self._dummies  # statistics and windows begin with the first kept volume
         if row < 0:
             return None
-        self.sample = self._masked(volume.data)
-        self._cleaner.push(row, self.sample)
-        newest = self._rolling.push(row, self.sample)
+        sample = self._masked(volume.data)
+        newest = self._online.push(row, sample)
+        self.sample = sample if self._online.screen.believed(row) else None
         if newest is None:
             return None
-        values = np.ascontiguousarray(self._cleaner.standardise(*newest).T)
-        return Window(volume.index, self.spec.seen_row(volume.index), values)
+        marks = {r + self._dummies: mark for r, mark in newest.marks.items()}
+        return Window(volume.index, self.spec.seen_row(volume.index), newest.values, marks, newest.good)
 
 
 def check_run(start: RunStart, manifest: Manifest, mask: NDArray[np.bool_]) -> None:

@@ -207,7 +207,11 @@ class _Server:
         for due, message in messages:
             self.answer(begun + due)
             stamped = replace(message, t_sent=unix_time()) if isinstance(message, Volume) else message
-            self.send(self.log.publish(stamped))
+            try:
+                outgoing = self.log.publish(stamped)
+            except WireError as error:
+                raise UserError(f"the run is stopped, look at where its volumes come from: {error}") from None
+            self.send(outgoing)
 
     def send(self, outgoing: Outgoing) -> None:
         """Send at once: no limit makes this wait or drop, and credit bounds what is on its way."""

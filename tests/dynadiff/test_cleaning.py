@@ -342,3 +342,28 @@ def test_a_real_run_ends_as_nilearn_cleans_it(cleaning: Cleaning, localizer: NDA
     assert localizer.shape == (156, 2000)
     np.testing.assert_allclose(cleaner.standardise(range(156), localizer), expected, atol=1e-4)
     np.testing.assert_allclose(clean_run(localizer, cleaning, TR), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [40, 75])  # enough to see the drift: it is not extrapolated before
+def test_what_is_expected_is_the_textbooks_prediction_and_its_standard_error(n: int) -> None:
+    """Ordinary least squares on the volumes so far: x'b, and s sqrt(1 + x'(X'X)⁻¹x) with s of ddof 1."""
+    rng = np.random.default_rng(n)
+    cleaning, planned = Cleaning(ridge=0), 80
+    series = (1000 + rng.normal(0, 10, (n, 5)) + 0.5 * np.arange(n)[:, None]).astype(np.float32)
+    cleaner = OnlineCleaner(cleaning, planned, 5, TR)
+    for row, sample in enumerate(series):
+        cleaner.push(row, sample)
+    terms = drift_terms(cleaning, planned, TR)
+    x, new = terms[:n], terms[n + 2]
+    fit, residual = np.linalg.lstsq(x, series.astype(np.float64), rcond=None)[:2]
+    expected, deviation = cleaner.expect(n + 2)
+    assert expected == pytest.approx(new @ fit, rel=1e-6)
+    assert deviation == pytest.approx(np.sqrt(residual / (n - 1) * (1 + new @ np.linalg.inv(x.T @ x) @ new)), rel=1e-4)
+
+
+def test_nothing_is_expected_of_volumes_too_few_or_voxels_that_never_change() -> None:
+    cleaner = OnlineCleaner(Cleaning(), 80, 2, TR)
+    for row in range(10):
+        cleaner.push(row, np.array([500, 500 + row % 3], np.float32))
+        deviation = cleaner.expect(row + 1)[1]
+        assert (deviation > 0).tolist() == [False, row >= 2]

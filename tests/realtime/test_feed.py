@@ -265,7 +265,7 @@ ILLEGAL = {
     "a volume first": lambda m: [m[1]],
     "a second start": lambda m: [m[0], m[0]],
     "another run": lambda m: [m[0], replace(m[1], run_uid="u9")],
-    "an index left out": lambda m: [m[0], replace(m[1], index=1)],
+    "an index again": lambda m: [*m[:3], replace(m[3], index=1)],
     "another shape": lambda m: [m[0], replace(m[1], data=m[1].data[:1])],
     "another dtype": lambda m: [m[0], replace(m[1], data=m[1].data.astype("<f4"))],
     "a number left out": lambda m: [m[0], replace(m[1], seq=2)],

@@ -73,7 +73,7 @@ def run_to(make_decoder, listed_feed):
 @pytest.fixture
 def plain(monkeypatch):
     """Films and montages, which are made of the pictures, take longest: tests of many deaths do without."""
-    monkeypatch.setattr("realtime.decode.illustrate", lambda record, views: None)
+    monkeypatch.setattr("realtime.run_decoder.illustrate", lambda record, views: None)
 
 
 @pytest.fixture

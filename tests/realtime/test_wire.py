@@ -110,6 +110,23 @@ def test_pictures_come_back_row_by_row():
     assert (back.name, back.seq) == ("4017", 2)
 
 
+def test_what_another_sender_packed_is_passed_on_as_it_came():
+    """Its header may be written in another order: the run's digest is of its bytes, not of ours."""
+    header = dict(reversed(header_of(VOLUME).items()))
+    frames = seal(header, bytes(encode(VOLUME)[2]))
+    received = decode(frames)
+    assert encode(received)[1:] == frames[1:] != encode(VOLUME)[1:]
+    assert digest_of(encode(received)) == digest_of(frames) != digest_of(encode(VOLUME))
+
+
+def test_a_received_message_that_is_changed_is_packed_anew():
+    received = decode(encode(VOLUME))
+    assert isinstance(received, Volume)
+    changed = decode(encode(replace(received, index=7)))
+    assert isinstance(changed, Volume)
+    assert changed.index == 7
+
+
 def test_the_time_of_sending_travels_but_is_no_content():
     later = replace(VOLUME, t_sent=1.6e9)
     assert decode(encode(later)).t_sent == 1.6e9
