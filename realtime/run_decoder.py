@@ -121,7 +121,7 @@ class RunDecoder:
         if window.marks:
             line["marks"] = {str(index): mark for index, mark in window.marks.items()}
         if not window.good:
-            self._skipped(line, window, "too few of its volumes can be believed")
+            self._skipped(line, window, "too many bad volumes")
             return
         self._parity.window(window.last_row - self._start.dummies, window.values)
         known = self._known.get(window.last_row)

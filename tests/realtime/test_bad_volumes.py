@@ -127,11 +127,11 @@ def test_a_window_of_mostly_bad_volumes_is_not_painted_but_counted(decoded, make
     series[10:18] = series[9]
     folder, summary, _, views = decoded(messages_of(run_of(make_run, series)))
     skipped = {k: line["why"] for k, line in lines_of(folder).items() if line["done"] == "skipped"}
-    assert skipped == dict.fromkeys(range(13, 20), "too few of its volumes can be believed")
+    assert skipped == dict.fromkeys(range(13, 20), "too many bad volumes")
     assert summary["bad_volumes"] == {"repeated": 8}
     assert summary["windows"] == 25 == summary["reconstructions"] + summary["skipped"]
     assert (summary["skipped"], summary["marked_windows"]) == (7, 6)
-    assert any("too few" in view.note for view in views)
+    assert any("too many" in view.note for view in views)
 
 
 def test_a_decode_that_goes_on_counts_bad_volumes_once(make_run, make_decoder, listed_feed, tmp_path, series, files_of):
