@@ -68,6 +68,9 @@ class Manifest:
                 raise ValueError(f"keys {sorted(set(raw) ^ {f.name for f in fields(cls)})}")
             nested = {"cleaning": Cleaning(**raw["cleaning"]), "schedule": Schedule(**raw["schedule"])}
             manifest = cls(**raw | nested | {"latent_shape": tuple(raw["latent_shape"])})
+            for name in manifest.files:
+                if Path(name).name != name:
+                    raise ValueError(f"{name!r} is no name of a file in this folder")
         except FileNotFoundError:
             raise UserError(
                 f"no engine in {folder}: make one with `dynadiff export onnx --model MODEL --out {folder}`"

@@ -10,6 +10,7 @@ DTYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8")
 MAX_AXIS = 1024  # voxels or pixels
 MAX_COUNT = 1_000_000  # volumes, rows, messages
 MAX_TEXT = 256  # characters
+MAX_LABEL = 160  # bytes in UTF-8: a folder gets this name and a time behind it, 255 is the most
 MAX_BUFFER = 1 << 26  # bytes of one array, 64 MiB
 
 
@@ -41,10 +42,11 @@ def text(name: str, value: object) -> None:
 
 
 def label(name: str, value: object) -> None:
-    """Text that may become the name of a folder: it must not lead out of one."""
+    """Text that may become the name of a folder: it must not lead out of one, and must not be too long for one."""
     text(name, value)
     good = isinstance(value, str) and value and value[0] != "." and not set(value) & set("/\\")
     require(good, f"{name} must be a name without slashes that does not begin with a dot.")
+    require(len(str(value).encode()) <= MAX_LABEL, f"{name} must be a name of at most {MAX_LABEL} bytes.")
 
 
 def digest(value: object) -> None:

@@ -205,4 +205,4 @@ def _folder(model: Path | None) -> Path:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False, emoji=False)  # names come over the network and are no markup

@@ -21,7 +21,8 @@ class Reporter:
         self._seen: View | None = None
         self._said = -1  # volumes received when the last line was written
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(),
+            TextColumn("{task.fields[state]}", markup=False),
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None, state="")

@@ -8,11 +8,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Self
+from uuid import uuid4
 
 import zmq
 
 from dynadiff.errors import UserError
-from realtime.address import is_address, is_local
+from realtime.address import is_address, is_ipv6, is_local
 from realtime.keys import Keys
 from realtime.order import Position
 from realtime.wire import (
@@ -34,7 +35,7 @@ from realtime.wire import (
 )
 
 RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
-PATIENCE = 16  # messages in a row that cannot be used before one gives up
+PATIENCE = 16  # messages in a row that cannot be used before one gives up, without a sign of life between them
 FLUSH_MS = 2000  # how long a last word may take to leave
 CONFIRM_S = 5.0
 
@@ -46,21 +47,32 @@ class Consumer:
     what another process needs to go on in its place.
     """
 
-    def __init__(self, role: str, position: Position | None = None, *, patience: int = PATIENCE) -> None:
+    def __init__(
+        self, role: str, position: Position | None = None, *, name: str = "", patience: int = PATIENCE
+    ) -> None:
+        """``name`` is no other consumer's, so that the feed knows this one again on another connection."""
         self.role = role
+        self.name = name
         self.position = position or Position()
-        self.duplicates = 0  # messages that had come before
+        self.duplicates = 0  # messages that had come before, or belong to a run that was left for another
         self.gaps = 0  # times a message was found missing
         self.damaged = 0  # messages that were not as realtime.wire says
+        self._left: set[str] = set()  # runs before this one, of which something may still be on its way
         self._asked = False  # for the next message, which has not come yet
         self._confirmed = False
         self.acknowledged = False  # the feed has heard that the run was received whole
         self._useless = 0  # messages in a row
         self._patience = patience
 
+    def dial(self) -> Control:
+        """What to say on a new connection, on which nothing can come that was sent before."""
+        self._left.clear()
+        return self.hello()
+
     def hello(self) -> Control:
-        """What to say on a new connection, and to have everything from the next message on sent again."""
-        return Hello(role=self.role, run_uid=self.position.run_uid, next_seq=self.position.next_seq)
+        """What to say to have everything from the next message on sent again."""
+        here = self.position
+        return Hello(role=self.role, consumer=self.name, run_uid=here.run_uid, next_seq=here.next_seq)
 
     def confirm(self, end: RunEnd) -> Control:
         """What to say when the run that ``end`` ended was received whole."""
@@ -79,6 +91,7 @@ class Consumer:
             return None, self._ask()
         match said:
             case Status():
+                self._useless = 0
                 return None, [self._answer(said)]
             case Refusal():
                 self._give_up_on(said.reason)
@@ -87,7 +100,11 @@ class Consumer:
                 self._give_up_on("it speaks as a consumer does.")
                 return None, []
         here = self.position
+        if said.run_uid in self._left:
+            self.duplicates += 1
+            return None, []
         if isinstance(said, RunStart) and said.run_uid != here.run_uid:
+            self._left.add(here.run_uid)
             here = Position()
         elif said.run_uid != here.run_uid or said.seq > here.next_seq:
             self.gaps += not self._asked
@@ -156,7 +173,7 @@ class Feed:
         _check_address(connect, keys is not None)
         self._keys = keys
         self.connect = connect
-        self.consumer = Consumer(role, resume)
+        self.consumer = Consumer(role, resume, name=uuid4().hex)
         self.reconnects = 0  # connections that had worked and were given up
         self._silence_s = silence_s
         self._retry_s = min(RETRY_S, silence_s)
@@ -268,12 +285,13 @@ class Feed:
         self._socket.setsockopt(zmq.RCVHWM, 0)  # the feed's credit bounds what waits here
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUFFER)
+        self._socket.setsockopt(zmq.IPV6, int(is_ipv6(self.connect)))
         if self._keys is not None:
             self._socket.curve_serverkey = self._keys.server
             self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
         self._socket.connect(self.connect)
         self._heard, self._quiet_since = False, None
-        self._say(self.consumer.hello())
+        self._say(self.consumer.dial())
 
 
 def _check_address(connect: str, encrypted: bool) -> None:

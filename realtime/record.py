@@ -42,8 +42,9 @@ def check_empty(folder: Path) -> None:
 
 def new_folder(out: Path | None, name: str, now: datetime) -> Path:
     """Make the folder of a decode: ``out``, which must be empty or new, or a free one in ``decodes/``."""
-    folder = free_name(Path("decodes") / f"{name}-{now:%Y%m%d-%H%M%S}") if out is None else out
+    folder = Path("decodes") / f"{name}-{now:%Y%m%d-%H%M%S}" if out is None else out
     try:
+        folder = free_name(folder) if out is None else out
         check_empty(folder)
         (folder / "reconstructions").mkdir(parents=True)
     except OSError as error:

@@ -123,13 +123,15 @@ class Recording:
             self.torn = bool(prefix)
             return []
         *lengths, seal_crc, crc = _PREFIX.unpack(prefix)
-        if crc != zlib.crc32(prefix[:-4]) or sum(lengths) > MAX_SEAL + MAX_HEADER + MAX_BUFFER:
+        bounds = ((1, MAX_SEAL), (1, MAX_HEADER), (0, MAX_BUFFER))
+        possible = all(low <= length <= high for length, (low, high) in zip(lengths, bounds, strict=True))
+        if crc != zlib.crc32(prefix[:-4]) or not possible:
             raise WireError("the lengths of a record are damaged.")
         if _PREFIX.size + sum(lengths) > left:
             self.torn = True
             return []
         frames: list[Frame] = [file.read(length) for length in lengths if length]
-        if frames and zlib.crc32(frames[0]) != seal_crc:
+        if zlib.crc32(frames[0]) != seal_crc:
             raise WireError("the seal of a record is damaged.")
         return frames
 

@@ -16,6 +16,10 @@ from realtime.recording import Recording
 from realtime.wire import Message
 
 Line = dict[str, object]
+Needed = Mapping[str, type]  # what a file of an earlier decode must say
+HEADER: Needed = {"options": dict, "model": dict, "resumes": int}
+SUMMARY: Needed = {"ended": str}
+LINE: Needed = {"volume": int, "done": str, "latency_ms": dict}
 CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
 
 
@@ -53,8 +57,7 @@ def earlier(folder: Path | None) -> Earlier | None:
     for _ in recording:
         pass
     lines, intact = _lines(folder / "volumes.jsonl")
-    header = folder / "run.json"
-    return Earlier(folder, recording, lines, intact, json.loads(header.read_text()) if header.is_file() else {})
+    return Earlier(folder, recording, lines, intact, _header(folder / "run.json"))
 
 
 def check_same(before: Earlier, header: Mapping[str, object]) -> None:
@@ -72,18 +75,33 @@ def check_same(before: Earlier, header: Mapping[str, object]) -> None:
 
 def _choices(header: Mapping[str, object]) -> Line:
     """As JSON would give them back."""
-    options, model = (dict(json.loads(json.dumps(header[part]))) for part in ("options", "model"))
-    return {name: options.get(name) for name in CHOICES} | {"model": model["files_sha256"]}
+    options, model = (json.loads(json.dumps(header[part])) for part in ("options", "model"))
+    return {name: options.get(name) for name in CHOICES} | {"model": model.get("files_sha256")}
 
 
 def _ended(folder: Path) -> bool:
     summary = folder / "summary.json"
-    return summary.is_file() and json.loads(summary.read_text())["ended"] != "broken off"
+    return summary.is_file() and _checked(summary, summary.read_bytes(), SUMMARY)["ended"] != "broken off"
+
+
+def _header(path: Path) -> Line:
+    return _checked(path, path.read_bytes(), HEADER) if path.is_file() else {}
 
 
 def _lines(path: Path) -> tuple[dict[int, Line], int]:
     """Whole lines by volume, and their bytes: a process that is killed may leave half a line."""
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    lines = [json.loads(line) for line in whole.decode().splitlines()]
-    return {line["volume"]: line for line in lines}, len(whole)
+    lines = [_checked(path, line, LINE) for line in whole.split(b"\n")[:-1]]
+    return {int(str(line["volume"])): line for line in lines}, len(whole)
+
+
+def _checked(path: Path, text: bytes, needed: Needed) -> Line:
+    """A JSON object with what is needed. UserError where it is none: what is read here was written whole."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in needed.items()):
+        return value
+    raise UserError(f"{path} is damaged: restore it from a copy, or decode to another folder with --out")

@@ -13,6 +13,7 @@ class Stimuli:
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._on_screen = {row: e for e in events for row in range(e.row, e.row + e.rows)}
+        self._names = {event.picture for event in events}
         self._pictures: dict[str, NDArray[np.uint8]] = {}
 
     @property
@@ -21,7 +22,9 @@ class Stimuli:
         return bool(self._on_screen)
 
     def add(self, name: str, rgb: NDArray[np.uint8]) -> None:
-        self._pictures[name] = rgb
+        """Keep the picture of an event; what no event names would never be shown."""
+        if name in self._names:
+            self._pictures[name] = rgb
 
     def at(self, row: int) -> tuple[Event | None, NDArray[np.uint8] | None]:
         """What was on the screen during the volume of ``row``, and its picture (h, w, 3); None: not known."""

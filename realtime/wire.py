@@ -46,6 +46,8 @@ __all__ += ["RunStart", "Status", "Volume", "WireError", "decode", "digest_of", 
 VERSION = 1
 MAX_TR = 20.0  # seconds; what lies above is a TR in milliseconds
 MAX_SEAL, MAX_HEADER = 1 << 10, 1 << 20  # bytes
+MAX_CONTROL = 1 << 13  # bytes of a frame of what a consumer says, the longest names included
+MAX_VOLUMES, MAX_ROWS = 20_000, 100_000  # planned; of all events of a run
 
 Frame = bytes | memoryview
 
@@ -83,7 +85,7 @@ class RunStart(_Sealed):
         checks.whole("run", self.run)
         checks.real("tr", self.tr, 0, MAX_TR)
         require(self.tr > 0, "tr must be above 0 s.")
-        checks.whole("n_volumes", self.n_volumes, 1)
+        checks.whole("n_volumes", self.n_volumes, 1, MAX_VOLUMES)
         checks.shape(self.shape)
         checks.nbytes(self.shape, self.dtype)
         checks.affine(self.affine)
@@ -95,6 +97,7 @@ class RunStart(_Sealed):
             checks.whole("an event's rows", event.rows, 1)
             checks.text("an event's picture", event.picture)
             checks.text("an event's category", event.category)
+        require(sum(event.rows for event in self.events) <= MAX_ROWS, f"events must have {MAX_ROWS} rows at most.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,13 +163,15 @@ class Hello:
     """Consumer: send me run ``run_uid`` from ``next_seq`` on; if yours is another one, all of it."""
 
     role: str  # decoder, viewer, recorder
+    consumer: str = ""  # the same over all connections of one process, and no other's; "" is that of the connection
     run_uid: str = ""
     next_seq: int = 0
 
     def __post_init__(self) -> None:
         checks.label("role", self.role)
-        if self.run_uid != "":
-            checks.label("run_uid", self.run_uid)
+        for name in ("consumer", "run_uid"):
+            if getattr(self, name) != "":
+                checks.label(name, getattr(self, name))
         checks.whole("next_seq", self.next_seq)
 
 
