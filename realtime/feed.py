@@ -54,19 +54,27 @@ class Consumer:
         self.role = role
         self.name = name
         self.position = position or Position()
-        self.duplicates = 0  # messages that had come before, or belong to a run that was left for another
+        self.duplicates = 0  # messages that had come before
         self.gaps = 0  # times a message was found missing
         self.damaged = 0  # messages that were not as realtime.wire says
-        self._left: set[str] = set()  # runs before this one, of which something may still be on its way
+        self._heard: set[str] = set()  # runs of which something came on this connection
         self._asked = False  # for the next message, which has not come yet
         self._confirmed = False
         self.acknowledged = False  # the feed has heard that the run was received whole
         self._useless = 0  # messages in a row
         self._patience = patience
 
+    @property
+    def muddled(self) -> bool:
+        """Whether another run was heard on this connection.
+
+        Something of it may still be on its way there, even its start: only a new connection is free of it.
+        """
+        return bool(self._heard - {self.position.run_uid})
+
     def dial(self) -> Control:
-        """What to say on a new connection, on which nothing can come that was sent before."""
-        self._left.clear()
+        """What to say on a new connection."""
+        self._heard.clear()
         return self.hello()
 
     def hello(self) -> Control:
@@ -92,6 +100,7 @@ class Consumer:
         match said:
             case Status():
                 self._useless = 0
+                self._heard.add(said.run_uid)
                 return None, [self._answer(said)]
             case Refusal():
                 self._give_up_on(said.reason)
@@ -100,11 +109,8 @@ class Consumer:
                 self._give_up_on("it speaks as a consumer does.")
                 return None, []
         here = self.position
-        if said.run_uid in self._left:
-            self.duplicates += 1
-            return None, []
+        self._heard.add(said.run_uid)
         if isinstance(said, RunStart) and said.run_uid != here.run_uid:
-            self._left.add(here.run_uid)
             here = Position()
         elif said.run_uid != here.run_uid or said.seq > here.next_seq:
             self.gaps += not self._asked
@@ -263,6 +269,9 @@ class Feed:
         message, answers = self.consumer.receive(frames)
         for answer in answers:
             self._say(answer)
+        if isinstance(message, RunStart) and self.consumer.muddled:
+            self._socket.close(linger=0)
+            self._open()
         return message
 
     def _say(self, control: Control) -> None:

@@ -1,7 +1,6 @@
 """Every message comes exactly once and in order, whenever a consumer joins and whatever the link does."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -11,15 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from queue import Queue
 
-import numpy as np
 import pytest
 import zmq
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dynadiff.errors import UserError
 from realtime.feed import Consumer, Feed
-from realtime.order import Position
 from realtime.recording import Recorder, Recording
 from realtime.wire import (
     Ack,
@@ -27,158 +22,13 @@ from realtime.wire import (
     Hello,
     Refusal,
     RunEnd,
-    RunStart,
     Status,
-    Volume,
     WireError,
     decode,
-    digest_of,
     encode,
 )
 from replay.server import FeedLog, serve
-
-EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
-
-
-def start(uid="u1", n=10, shape=(2, 3, 4)):
-    return RunStart(
-        run_uid=uid, name="sub-01_run-01", subject="subj01", session=1, run=1, tr=4 / 3, n_volumes=n,
-        shape=shape, dtype="<i2", affine=EYE, source="replayed",
-    )  # fmt: skip
-
-
-def messages(uid="u1", n=10, shape=(2, 3, 4)):
-    """A run whose volumes hold their own index."""
-    position = Position()
-    begin = start(uid, n, shape)
-    volumes = (
-        Volume(seq=k + 1, run_uid=uid, index=k, t_acquired=k + 1.0, data=np.full(shape, k, "<i2")) for k in range(n)
-    )
-    for message in [begin, *volumes]:
-        position = position.after(message, digest_of(encode(message)))
-        yield message
-    yield position.ending("complete")
-
-
-def digests(received):
-    return [digest_of(encode(message)) for message in received]
-
-
-class Link:
-    """Both ways between a FeedLog and its consumers, as bad as it is told to be."""
-
-    def __init__(self, log, chance):
-        self.log, self.chance = log, chance
-        self.badness = 0.2
-        self.ends = []
-
-    def join(self, role):
-        end = End(Consumer(role, patience=10**9))
-        self.ends.append(end)
-        self.dial(end)
-
-    def dial(self, end):
-        """A new connection: what was on the old one is lost."""
-        self.log.forget(end.identity)
-        end.dial()
-
-    def to_consumers(self, outgoing):
-        for identity, frames in outgoing:
-            for end in self.ends:
-                if end.identity == identity:
-                    self.put(end.inbox, frames)
-
-    def put(self, queue, frames):
-        """Lost, damaged, doubled, out of order, or as it should be."""
-        frames = [bytes(frame) for frame in frames]
-        if self.chance.random() < self.badness:
-            match self.chance.randrange(4):
-                case 0:
-                    return
-                case 1:
-                    frames = self.damaged(frames)
-                case 2:
-                    queue.append(frames)
-                case 3:
-                    queue.insert(self.chance.randrange(len(queue) + 1), frames)
-                    return
-        queue.append(frames)
-
-    def damaged(self, frames):
-        place = self.chance.randrange(1, len(frames))
-        if self.chance.random() < 0.3:
-            return frames[:place]
-        hurt = bytearray(frames[place])
-        hurt[self.chance.randrange(len(hurt))] ^= 1 << self.chance.randrange(8)
-        return [*frames[:place], bytes(hurt), *frames[place + 1 :]]
-
-    def deliver(self, end):
-        """One message each way."""
-        if end.outbox:
-            self.to_consumers(self.log.receive(end.identity, end.outbox.pop(0)))
-        if end.inbox:
-            message, answers = end.consumer.receive(end.inbox.pop(0))
-            if message is not None:
-                end.received.append(message)
-            if isinstance(message, RunEnd):
-                answers.append(end.consumer.confirm(message))
-            for answer in answers:
-                self.put(end.outbox, encode(answer))
-
-    def settle(self):
-        """The link is good from now on; signs of life and new connections are all that helps."""
-        self.badness = 0.0
-        for _ in range(50):
-            if all(end.consumer.position.end for end in self.ends) and not self.log.unconfirmed():
-                return
-            for end in self.ends:
-                if not end.inbox and not end.outbox and end.identity not in self.log.consumers:
-                    self.dial(end)
-            self.to_consumers(self.log.status())
-            while any(end.inbox or end.outbox for end in self.ends):
-                for end in self.ends:
-                    self.deliver(end)
-
-
-class End:
-    """A consumer and its two queues."""
-
-    made = 0
-
-    def __init__(self, consumer):
-        self.consumer, self.received, self.identity = consumer, [], b""
-
-    def dial(self):
-        End.made += 1
-        self.identity = str(End.made).encode()
-        self.inbox, self.outbox = [], [[bytes(frame) for frame in encode(self.consumer.hello())]]
-
-
-@settings(max_examples=300, deadline=None)
-@given(seed=st.integers(0, 2**32), credit=st.integers(1, 9), consumers=st.integers(1, 3))
-def test_exactly_once_in_order_over_a_link_that_drops_doubles_swaps_and_damages(seed, credit, consumers):
-    chance = random.Random(seed)
-    log = FeedLog("u1", credit)
-    link = Link(log, chance)
-    pending = list(messages())
-    sent = digests(pending)
-    while pending or len(link.ends) < consumers:
-        match chance.randrange(8):
-            case 0 if pending:
-                link.to_consumers(log.publish(pending.pop(0)))
-            case 1 if len(link.ends) < consumers:
-                link.join(f"role{len(link.ends)}")
-            case 2 if link.ends and chance.random() < 0.3:
-                link.dial(chance.choice(link.ends))
-            case 3:
-                link.to_consumers(log.status())
-            case _ if link.ends:
-                link.deliver(chance.choice(link.ends))
-    link.settle()
-    for end in link.ends:
-        assert digests(end.received) == sent
-        assert end.consumer.position == log.position
-    assert not log.unconfirmed()
+from runs import digests, messages, timed
 
 
 def consumed(*frames, consumer=None):
@@ -302,10 +152,6 @@ def served(source, **options):
     yield addresses.get(timeout=10), results
     thread.join(timeout=20)
     assert not thread.is_alive()
-
-
-def timed(source, step=0.0):
-    return ((k * step, message) for k, message in enumerate(source))
 
 
 def take(feed, count=10**6):

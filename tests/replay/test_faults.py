@@ -8,29 +8,12 @@ import pytest
 
 from dynadiff.errors import UserError
 from realtime.feed import Feed
-from realtime.order import Position
-from realtime.wire import RunEnd, RunStart, Volume, digest_of, encode
+from realtime.wire import RunEnd
 from replay.faults import BadLink, Faults, relay
 from replay.server import serve
+from runs import messages, timed
 
-EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 BAD = Faults(lost=0.05, doubled=0.05, damaged=0.05, late=0.05, late_s=0.02)
-
-
-def messages(n, step=0.01):
-    position = Position()
-    start = RunStart(
-        run_uid="u1", name="sub-01_run-01", subject="01", session=1, run=1, tr=1.0, n_volumes=n,
-        shape=(4, 4, 4), dtype="<i2", affine=EYE, source="replayed",
-    )  # fmt: skip
-    volumes = (
-        Volume(seq=k + 1, run_uid="u1", index=k, t_acquired=k + 1.0, data=np.full((4, 4, 4), k, "<i2"))
-        for k in range(n)
-    )
-    for k, message in enumerate([start, *volumes]):
-        position = position.after(message, digest_of(encode(message)))
-        yield k * step, message
-    yield (n + 1) * step, position.ending("complete")
 
 
 def test_without_faults_everything_passes_unchanged():
@@ -75,21 +58,20 @@ def _consume(address, results):
         results.put((feed.position.digest, feed.position.n_volumes, feed.duplicates + feed.gaps + feed.damaged))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_run_comes_through_whole_to_three_processes(seed, free_address):
+def test_a_run_comes_through_whole_to_three_processes(free_address):
     """Two pairs of sockets and five threads of control: the feed here, the link in a thread, consumers outside."""
     context = multiprocessing.get_context("spawn")
     results, done, confirmed = context.SimpleQueue(), threading.Event(), []
     addresses = []
     server = threading.Thread(
         target=lambda: confirmed.append(
-            serve(messages(60), "tcp://127.0.0.1:*", wait_for=3, join_s=60, ready=addresses.append)
+            serve(timed(messages(n=60), 0.01), "tcp://127.0.0.1:*", wait_for=3, join_s=60, ready=addresses.append)
         )
     )
     server.start()
     while not addresses:
         server.join(0.01)
-    link = threading.Thread(target=relay, args=(addresses[0], free_address, BAD, seed), kwargs={"stop": done.is_set})
+    link = threading.Thread(target=relay, args=(addresses[0], free_address, BAD, 0), kwargs={"stop": done.is_set})
     link.start()
     consumers = [context.Process(target=_consume, args=(free_address, results)) for _ in range(3)]
     for consumer in consumers:
@@ -98,7 +80,7 @@ def test_a_run_comes_through_whole_to_three_processes(seed, free_address):
     server.join(60)
     done.set()
     link.join(10)
-    *_, (_, end) = messages(60)
+    *_, end = messages(n=60)
     assert {(digest, n) for digest, n, _ in received} == {(end.digest, 60)}
     assert sum(faults for _, _, faults in received) > 0
     assert confirmed == [("decoder",) * 3]

@@ -10,44 +10,20 @@ import zmq
 
 from dynadiff.errors import UserError
 from realtime.feed import Feed
-from realtime.order import Position
 from realtime.wire import (
     Ack,
     Done,
     Hello,
     Refusal,
     RunEnd,
-    RunStart,
     Status,
     Volume,
     WireError,
     decode,
-    digest_of,
     encode,
 )
 from replay.server import STATUS_S, FeedLog, _Server, serve
-
-EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
-
-
-def messages(n=10):
-    position = Position()
-    start = RunStart(
-        run_uid="u1", name="sub-01_run-01", subject="subj01", session=1, run=1, tr=4 / 3, n_volumes=n,
-        shape=(2, 2, 2), dtype="<i2", affine=EYE, source="replayed",
-    )  # fmt: skip
-    volumes = (
-        Volume(seq=k + 1, run_uid="u1", index=k, t_acquired=k + 1.0, data=np.full((2, 2, 2), k, "<i2"))
-        for k in range(n)
-    )
-    for message in [start, *volumes]:
-        position = position.after(message, digest_of(encode(message)))
-        yield message
-    yield position.ending("complete")
-
-
-def timed(source, step=0.0):
-    return ((k * step, message) for k, message in enumerate(source))
+from runs import messages, timed
 
 
 def seqs(outgoing):
