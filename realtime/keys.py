@@ -4,7 +4,7 @@ A folder of keys, made once on the machine that serves::
 
     feed.key_secret       of the feed; stays there
     feed.key              of the feed; every consumer must have it, so that nobody can pose as the feed
-    allowed/NAME.key      of the consumers that are let in; take one away to shut it out
+    allowed/NAME.key      of the consumers that are let in; take one away to shut it out from the next run on
     NAME.key_secret       of a consumer; copy it, with feed.key, to a folder on the consumer's machine
 
 Knows files and keys; knows no sockets.

@@ -283,3 +283,31 @@ def test_a_slow_scanner_is_not_silence():
 def test_an_address_that_is_none_is_one_sentence(address):
     with pytest.raises(UserError, match="no address"):
         Feed(address, "decoder")
+
+
+def test_what_is_still_on_its_way_of_a_run_that_was_left_does_not_bring_it_back(free_address):
+    """A relay may hold back the start of a run until another has begun on the same connection."""
+    first, second = ([*map(encode, messages(uid))] for uid in ("u1", "u2"))
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as peer, Feed(free_address, "decoder") as feed:
+        peer.bind(free_address)
+        identity, *_ = peer.recv_multipart()
+        for frames in (*first[:3], second[0], first[0], second[1]):
+            peer.send_multipart([identity, *frames])
+        assert [(m.run_uid, m.seq) for m in take(feed, 4)] == [("u1", 0), ("u1", 1), ("u1", 2), ("u2", 0)]
+        while True:
+            other, *frames = peer.recv_multipart()
+            if other != identity:
+                break
+        said = decode(frames)
+        assert (said.run_uid, said.next_seq, said.consumer) == ("u2", 1, feed.consumer.name)
+        for frames in second[1:]:
+            peer.send_multipart([other, *frames])
+        assert [m.seq for m in take(feed, 3)] == [1, 2, 3]
+        assert feed.gaps == feed.reconnects == 0
+
+
+def test_a_long_wait_over_a_bad_link_is_not_given_up():
+    """Of ten hours of signs of life one in a hundred is damaged, before the run begins."""
+    alive = encode(Status(run_uid="u1", published=0, sent=0, confirmed=False))
+    consumer, _, _ = consumed(*([alive] * 99 + [[b"x", b"y"]]) * 360)
+    assert consumer.damaged == 360

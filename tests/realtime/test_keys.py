@@ -1,6 +1,8 @@
 """Nobody without a key that is allowed gets a byte of a run, and nobody can pose as the feed."""
 
+import contextlib
 import os
+import socket
 import stat
 import threading
 
@@ -75,12 +77,57 @@ def test_with_a_key_everything_comes_and_without_one_nothing(folders, served):
 
 def test_plain_frames_at_an_encrypted_feed_get_no_answer(folders, served):
     address, _ = served
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(address)
-        socket.send_multipart(encode(Hello(role="viewer")))
-        assert not socket.poll(700)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(address)
+        dealer.send_multipart(encode(Hello(role="viewer")))
+        assert not dealer.poll(700)
     assert consume(address, consumer_keys(folders / "decoder")) == 30
+
+
+def test_bare_tcp_gets_a_greeting_and_no_word_of_the_run(folders, served):
+    """Who speaks ZMTP 3.1 by hand and asks for no encryption is told at most the feed's own greeting."""
+    address, _ = served
+    host, port = address.removeprefix("tcp://").split(":")
+    ready = b"\x04\x26\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
+    for mechanism in (b"NULL", b"PLAIN"):
+        with socket.create_connection((host, int(port)), timeout=3) as wire:
+            wire.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + mechanism.ljust(20, b"\0") + bytes(32) + ready)
+            wire.settimeout(0.7)
+            got = b""
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                while part := wire.recv(4096):
+                    got += part
+        assert got.startswith(b"\xff")  # the signature of ZMTP: the feed was there
+        assert len(got) <= 64 + 64  # a greeting, and an error at most
+        assert b"sub-01" not in got
+    assert consume(address, consumer_keys(folders / "decoder")) == 30
+
+
+def test_whom_a_key_was_taken_from_is_shut_out_and_others_are_not(folders, make_run, free_address):
+    """From the next run on: who is allowed is read when a feed begins."""
+    make_keys(folders / "feed", ["former"])
+    (folders / "feed" / "former.key_secret").rename(folders / "former" / "former.key_secret")
+    secret = (folders / "former" / "former.key_secret").read_text()
+    public = secret.split('public-key = "')[1].split('"')[0]
+    (folders / "feed" / "allowed" / "former.key").write_text(f'metadata\ncurve\n    public-key = "{public}"\n')
+    for allowed in (True, False):
+        if not allowed:
+            (folders / "feed" / "allowed" / "former.key").unlink()
+        thread = threading.Thread(
+            target=serve,
+            args=(run_messages(make_run(), speed=0, run_uid="aaaa"), free_address),
+            kwargs={"keys": feed_keys(folders / "feed")},
+        )
+        thread.start()
+        if allowed:
+            assert consume(free_address, consumer_keys(folders / "former")) == 30
+        else:
+            with pytest.raises(UserError, match="no feed was heard"):
+                consume(free_address, consumer_keys(folders / "former"), silence_s=0.5)
+            assert consume(free_address, consumer_keys(folders / "decoder")) == 30
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_secrets_are_for_their_owner_only_and_a_second_time_nothing_is_overwritten(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dynadiff.errors import UserError
+from realtime import checks
 from realtime.decode import Options, decode
 from realtime.record import Record, new_folder
 from realtime.recording import recording_messages
@@ -29,6 +30,7 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
 shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
+from realtime import checks
 from realtime.decode import Options, decode
 from replay.pace import run_messages
 messages = [m for _, m in run_messages(shared.small_run(n_volumes=400), speed=0, run_uid="aaaa")]
@@ -164,3 +166,18 @@ def test_after_a_kill_everything_can_be_read_and_replayed(tmp_path):
     assert painted <= {volume.index for volume in volumes}
     assert all((out / line["picture"]).is_file() for line in lines if line["done"] == "painted")
     assert len(pictures) - len(painted) <= 1  # it may have died between a picture and its line
+
+
+@pytest.mark.parametrize("name", ["x" * checks.MAX_LABEL, "ä" * (checks.MAX_LABEL // 2)])
+def test_the_longest_name_that_comes_over_the_wire_is_a_folder_in_decodes(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checks.label("name", name)
+    for _ in range(2):
+        folder = new_folder(None, name, datetime(2026, 1, 1))
+        assert folder.resolve().parent == tmp_path / "decodes"
+
+
+def test_a_name_too_long_for_a_folder_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="cannot write"):
+        new_folder(None, "x" * 300, datetime(2026, 1, 1))

@@ -1,8 +1,10 @@
 """A recording gives back what was written, whatever happened to the writer, and never something else."""
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from dynadiff.errors import UserError
 from realtime.order import Position
 from realtime.recording import MAGIC, Recorder, Recording, recording_messages
-from realtime.wire import Picture, RunEnd, RunStart, Volume, digest_of, encode
+from realtime.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Picture, RunEnd, RunStart, Volume, digest_of, encode
 
 EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 TR = 1.5
@@ -188,3 +190,17 @@ def test_times_of_sending_are_kept(path):
         recorder.write(start)
         recorder.write(replace(volume, t_sent=1.5e9))
     assert list(Recording(path))[1].t_sent == 1.5e9
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [(0, 0, 0), (0, 100, 0), (100, 0, 100), (MAX_SEAL + 1, 100, 0), (100, MAX_HEADER + 1, 0), (1, 1, MAX_BUFFER + 1)],
+)
+def test_lengths_that_no_record_has_are_damage_and_no_end(recorded, lengths):
+    """With a right checksum, in the middle of a file that is long enough for them."""
+    prefix = struct.pack("<4I", *lengths, 0)
+    content = recorded.read_bytes()
+    recorded.write_bytes(content[: len(MAGIC)] + prefix + struct.pack("<I", zlib.crc32(prefix)) + content[len(MAGIC) :])
+    os.truncate(recorded, 1 << 30)
+    with pytest.raises(UserError, match="lengths of a record"):
+        list(Recording(recorded))

@@ -181,3 +181,20 @@ def test_killed_processes_leave_what_one_leaves_that_lived(whole, make_run, free
     assert process.returncode == 0
     assert left(out) == whole
     assert sum(isinstance(message, Volume) for message in Recording(out / "feed.rec")) == 30
+
+
+DAMAGE = {
+    "volumes.jsonl": [b"\xff\n", b"[]\n", b'{"volume": "x"}\n', b'{"volume": 1, "done": 2, "latency_ms": {}}\n', b"\n"],
+    "run.json": [b"", b"{", b"[]", b'{"options": [], "model": {}, "resumes": 0}', b"[" * 10**5],
+    "summary.json": [b"", b"null", b"{}", b'{"ended": null}'],
+    "feed.rec": [b"no recording", b"\0" * 100],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(n, c) for n, cs in DAMAGE.items() for c in cs])
+def test_a_damaged_file_of_an_earlier_decode_is_named(name, content, make_run, run_to, tmp_path):
+    with pytest.raises(Died):
+        run_to(messages_of(make_run()), tmp_path / "out", dies_at=3)
+    (tmp_path / "out" / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        earlier(tmp_path / "out")

@@ -231,7 +231,7 @@ def played(faults, seed, schedule):
     return scene
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(faults, st.integers(0, 2**32), st.lists(steps, max_size=12))
 def test_exactly_once_in_order_whatever_comes_leaves_or_dies(faults, seed, schedule):
     scene = played(faults, seed, schedule)

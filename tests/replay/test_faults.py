@@ -1,17 +1,10 @@
-"""A bad link does what it says, as often as it says, and a run comes through it whole."""
-
-import multiprocessing
-import threading
+"""A bad link does what it says, as often as it says. What comes through it: ``tests/realtime/test_processes.py``."""
 
 import numpy as np
 import pytest
 
 from dynadiff.errors import UserError
-from realtime.feed import Feed
-from realtime.wire import RunEnd
 from replay.faults import BadLink, Faults, relay
-from replay.server import serve
-from runs import messages, timed
 
 BAD = Faults(lost=0.05, doubled=0.05, damaged=0.05, late=0.05, late_s=0.02)
 
@@ -48,42 +41,6 @@ def test_the_same_seed_has_the_same_faults():
     links = [BadLink(BAD, np.random.default_rng(seed)) for seed in (3, 3, 4)]
     one, same, other = [[link.passes([b"abc"]) for _ in range(200)] for link in links]
     assert one == same != other
-
-
-def _consume(address, results):
-    with Feed(address, "decoder") as feed:
-        while not isinstance(message := feed.receive(30), RunEnd):
-            pass
-        feed.confirm(message)
-        results.put((feed.position.digest, feed.position.n_volumes, feed.duplicates + feed.gaps + feed.damaged))
-
-
-def test_a_run_comes_through_whole_to_three_processes(free_address):
-    """Two pairs of sockets and five threads of control: the feed here, the link in a thread, consumers outside."""
-    context = multiprocessing.get_context("spawn")
-    results, done, confirmed = context.SimpleQueue(), threading.Event(), []
-    addresses = []
-    server = threading.Thread(
-        target=lambda: confirmed.append(
-            serve(timed(messages(n=60), 0.01), "tcp://127.0.0.1:*", wait_for=3, join_s=60, ready=addresses.append)
-        )
-    )
-    server.start()
-    while not addresses:
-        server.join(0.01)
-    link = threading.Thread(target=relay, args=(addresses[0], free_address, BAD, 0), kwargs={"stop": done.is_set})
-    link.start()
-    consumers = [context.Process(target=_consume, args=(free_address, results)) for _ in range(3)]
-    for consumer in consumers:
-        consumer.start()
-    received = [results.get() for _ in consumers]
-    server.join(60)
-    done.set()
-    link.join(10)
-    *_, end = messages(n=60)
-    assert {(digest, n) for digest, n, _ in received} == {(end.digest, 60)}
-    assert sum(faults for _, _, faults in received) > 0
-    assert confirmed == [("decoder",) * 3]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

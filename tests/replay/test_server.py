@@ -11,6 +11,7 @@ import zmq
 from dynadiff.errors import UserError
 from realtime.feed import Feed
 from realtime.wire import (
+    MAX_CONTROL,
     Ack,
     Done,
     Hello,
@@ -182,7 +183,17 @@ def test_a_port_in_use_is_one_sentence():
         "tcp://*:5560",
         "tcp://192.168.1.2:5560",
         "tcp://example.org:5560",
+        "tcp://[::]:5560",
+        "tcp://localhost.example.org:5560",
+        "tcp://127.0.0.1.example.org:5560",
+        "tcp://192.168.1.2:5560@127.0.0.1:5560",
+        "tcp://127.0.0.1:5560@192.168.1.2:5560",
+        "tcp://0.0.0.0:5560;127.0.0.1:5560",
+        "tcp://eth0:5560",
+        "tcp://127.0.0.1\n:5560",
         "ipc:///tmp/x",
+        "ipc://127.0.0.1:5560",
+        "inproc://x",
         "",
         "x",
     ],
@@ -203,6 +214,17 @@ def test_consumers_that_do_not_come_are_not_awaited_for_ever():
         serve(timed(messages()), "tcp://127.0.0.1:*", join_s=0.05)
 
 
+@pytest.mark.parametrize("bind", ["tcp://localhost:*", "tcp://127.0.0.2:*", "tcp://[::1]:*"])
+def test_names_of_this_machine_need_no_keys(bind):
+    try:
+        served = consumer_of(timed(messages()), lambda feed: feed.confirm(drain(feed)), bind=bind)
+    except UserError as error:
+        if "[::1]" in bind and "cannot listen" in str(error):
+            pytest.skip("this machine has no address of version 6")
+        raise
+    assert served == ("decoder",)
+
+
 def test_nobody_need_come_to_a_feed_that_waits_for_none():
     assert serve(timed(messages()), "tcp://127.0.0.1:*", wait_for=0, linger_s=0.05) == ()
 
@@ -212,7 +234,7 @@ def test_a_feed_begins_with_a_run_start():
         serve(timed(list(messages())[1:]), "tcp://127.0.0.1:*")
 
 
-def consumer_of(source, take, over=None, **options):
+def consumer_of(source, take, over=None, bind="tcp://127.0.0.1:*", **options):
     """Serve to a consumer in a thread, which is given its feed; ``over`` is set when ``serve`` is."""
     addresses = Queue()
 
@@ -223,7 +245,7 @@ def consumer_of(source, take, over=None, **options):
     thread = threading.Thread(target=consume)
     thread.start()
     try:
-        return serve(source, "tcp://127.0.0.1:*", ready=addresses.put, **options)
+        return serve(source, bind, ready=addresses.put, **options)
     finally:
         if over:
             over.set()
@@ -305,3 +327,182 @@ def test_a_volume_says_when_it_was_sent():
 
     consumer_of(timed(messages()), take, unix_time=lambda: 1.6e9)
     assert times == [1.6e9] * 10
+
+
+# Who must have the whole run.
+
+
+def joined(log, **consumers):
+    """Consumers at a log, by connection: ``a="decoder"`` or ``a=("decoder", name)``."""
+    for connection, who in consumers.items():
+        role, name = (who, connection) if isinstance(who, str) else who
+        log.receive(connection.encode(), encode(Hello(role=role, consumer=name)))
+
+
+def confirms(log, connection):
+    position = log.position
+    log.receive(connection.encode(), encode(Done(run_uid="u1", n_volumes=position.n_volumes, digest=position.digest)))
+
+
+REQUIRED = {
+    "all are there": ({"a": "decoder", "b": "viewer"}, {}, "ab", "", []),
+    "one did not confirm": ({"a": "decoder", "b": "viewer"}, {}, "a", "", ["viewer"]),
+    "one left and did not come back": ({"a": "decoder", "b": "viewer"}, {}, "b", "a", ["decoder"]),
+    "one left, a late one of another role has it": ({"a": "decoder"}, {"b": "viewer"}, "b", "a", ["decoder"]),
+    "one was killed, another came in its role": ({"a": "decoder"}, {"b": "decoder"}, "b", "a", []),
+    "a late one is here and has it not": ({"a": "decoder"}, {"b": "viewer"}, "a", "", ["viewer"]),
+    "a late one left": ({"a": "decoder"}, {"b": "viewer"}, "a", "b", []),
+    "two of one role, one left": ({"a": "decoder", "b": "decoder"}, {}, "a", "b", ["decoder"]),
+    "two of one role, both left": ({"a": "decoder", "b": "decoder"}, {}, "", "ab", ["decoder", "decoder"]),
+    "one dialled anew and confirmed twice": (
+        {"a": ("decoder", "x"), "b": ("decoder", "y")}, {"c": ("decoder", "x")}, "ac", "b", ["decoder"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "late", "confirm", "gone", "missing"), REQUIRED.values(), ids=REQUIRED)
+def test_who_was_there_at_the_start_or_is_at_the_end_must_have_it(there, late, confirm, gone, missing):
+    log = FeedLog("u1")
+    joined(log, **there)
+    log.require_those_here()
+    for message in messages():
+        log.publish(message)
+    joined(log, **late)
+    for connection in confirm:
+        confirms(log, connection)
+    for connection in gone:
+        log.forget(connection.encode())
+    assert log.missing() == missing
+
+
+def test_a_decoder_that_left_is_missed_although_a_viewer_has_the_run():
+    """Until then it has its time to come back."""
+    first = threading.Event()
+
+    def leave():
+        with Feed(address, "decoder") as feed:
+            feed.receive(5)
+            first.set()
+
+    def stay():
+        first.wait(5)
+        with Feed(address, "viewer") as feed:
+            feed.confirm(drain(feed))
+
+    def ready(bound):
+        nonlocal address
+        address = bound
+        for thread in threads:
+            thread.start()
+
+    address, threads = "", [threading.Thread(target=take) for take in (leave, stay)]
+    with pytest.raises(UserError, match="not confirmed by decoder:"):
+        serve(timed(messages(), 0.05), "tcp://127.0.0.1:*", ready=ready, linger_s=0.5)
+    for thread in threads:
+        thread.join()
+
+
+def test_one_that_came_died_and_came_again_is_not_two():
+    with zmq.Context() as context:
+        sockets = []
+
+        def ready(address):
+            for name in ("x", "x", "y"):
+                socket = context.socket(zmq.DEALER)
+                sockets.append(socket)
+                socket.connect(address)
+                socket.send_multipart(encode(Hello(role="decoder", consumer=name)))
+                if name == "x":
+                    assert socket.poll(2500)  # a Status: the feed has heard it
+            socket.close(linger=100)  # y has said Hello and is gone
+
+        with pytest.raises(UserError, match=r"fewer than 2 consumers came in 3 s \(decoder\)"):
+            serve_in_thread(ready, wait_for=2, join_s=3)
+        for socket in sockets:
+            socket.close(linger=0)
+
+
+def serve_in_thread(ready, **options):
+    """``ready`` is run beside the feed."""
+    threads = []
+
+    def begin(address):
+        threads.append(threading.Thread(target=ready, args=(address,)))
+        threads[0].start()
+
+    try:
+        return serve(timed(messages()), "tcp://127.0.0.1:*", ready=begin, **options)
+    finally:
+        threads[0].join()
+
+
+def test_progress_of_the_slower_of_two_in_one_role_is_progress():
+    log = full_log(credit=2)
+    joined(log, a="viewer", b="viewer")
+    log.receive(b"a", encode(Ack(next_seq=2)))
+    before = dict(log.reached)
+    log.receive(b"b", encode(Ack(next_seq=1)))
+    assert log.reached != before
+
+
+# What a feed bears.
+
+
+class Flood(Machine):
+    """Somebody who talks without end."""
+
+    def poll(self, timeout_ms):
+        self.now += 0.01
+        return 1
+
+    def recv_multipart(self):
+        return [b"a", b"nonsense"]
+
+
+def test_nobody_who_talks_without_end_stops_the_run():
+    machine = Flood([])
+    server = _Server(machine, FeedLog("u1"), machine.clock)
+    server.play(timed(messages(), 1.0), lambda: 0.0)
+    assert server.log.position.end
+    assert machine.now < 100 + 11 + 12 * (STATUS_S + 0.1)
+
+
+def test_a_run_that_is_larger_than_a_feed_holds_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("replay.server.MAX_HELD", 2000)
+    log = FeedLog("u1")
+    with pytest.raises(UserError, match="larger than 2000 bytes"):
+        [log.publish(message) for message in messages()]
+    assert 1 < log.position.n_volumes < 10
+    log.publish(log.position.ending("stopped"))
+    assert log.position.end
+
+
+def test_nothing_to_serve_is_one_sentence():
+    with pytest.raises(UserError, match="nothing to serve"):
+        serve(iter([]), "tcp://127.0.0.1:*")
+
+
+@pytest.mark.parametrize("size", [MAX_CONTROL + 1, 1 << 22])
+def test_who_says_more_than_a_consumer_can_is_cut_off_unread(size, monkeypatch):
+    """The largest Hello is heard, and what is longer never reaches the feed."""
+    heard = []
+    receive = FeedLog.receive
+    monkeypatch.setattr(
+        FeedLog, "receive", lambda log, who, frames: heard.append(max(map(len, frames))) or receive(log, who, frames)
+    )
+    longest = encode(Hello(role="\U0001f9e0" * 40, consumer="c" * 160, run_uid="\U0001f9e0" * 40, next_seq=10**6))
+
+    def speak(address):
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(address)
+            socket.send_multipart(longest)
+            assert socket.poll(3000)
+            socket.send_multipart([b"", bytes(size)])
+            socket.send_multipart([b"", b"after"])
+            time.sleep(0.2)
+
+    with pytest.raises(UserError):
+        serve_in_thread(speak, wait_for=2, join_s=2)
+    assert heard
+    assert max(heard) == len(longest[1]) <= MAX_CONTROL
