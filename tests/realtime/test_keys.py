@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import threading
+import time
 
 import pytest
 import zmq
@@ -85,13 +86,22 @@ def test_plain_frames_at_an_encrypted_feed_get_no_answer(folders, served):
     assert consume(address, consumer_keys(folders / "decoder")) == 30
 
 
+def connected(host, port):
+    """As soon as somebody listens."""
+    for _ in range(100):
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection((host, port), timeout=3)
+        time.sleep(0.05)
+    raise TimeoutError
+
+
 def test_bare_tcp_gets_a_greeting_and_no_word_of_the_run(folders, served):
     """Who speaks ZMTP 3.1 by hand and asks for no encryption is told at most the feed's own greeting."""
     address, _ = served
     host, port = address.removeprefix("tcp://").split(":")
     ready = b"\x04\x26\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
     for mechanism in (b"NULL", b"PLAIN"):
-        with socket.create_connection((host, int(port)), timeout=3) as wire:
+        with connected(host, int(port)) as wire:
             wire.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + mechanism.ljust(20, b"\0") + bytes(32) + ready)
             wire.settimeout(0.7)
             got = b""

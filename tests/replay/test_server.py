@@ -402,24 +402,27 @@ def test_a_decoder_that_left_is_missed_although_a_viewer_has_the_run():
         thread.join()
 
 
-def test_one_that_came_died_and_came_again_is_not_two():
+def test_one_that_dialled_anew_is_not_two_and_one_that_died_is_none():
+    sockets = []
+
+    def ready(address):
+        for name in ("x", "x", "y", "z"):
+            sockets.append(context.socket(zmq.DEALER))
+            sockets[-1].connect(address)
+            sockets[-1].send_multipart(encode(Hello(role=f"decoder-{name}", consumer=name)))
+            if name != "z":
+                assert sockets[-1].poll(2500)  # a Status: the feed has heard it
+            if name == "y":
+                sockets[-1].close(linger=0)
+                time.sleep(0.1)  # less than to the next Status, which would find out
+
     with zmq.Context() as context:
-        sockets = []
-
-        def ready(address):
-            for name in ("x", "x", "y"):
-                socket = context.socket(zmq.DEALER)
-                sockets.append(socket)
-                socket.connect(address)
-                socket.send_multipart(encode(Hello(role="decoder", consumer=name)))
-                if name == "x":
-                    assert socket.poll(2500)  # a Status: the feed has heard it
-            socket.close(linger=100)  # y has said Hello and is gone
-
-        with pytest.raises(UserError, match=r"fewer than 2 consumers came in 3 s \(decoder\)"):
-            serve_in_thread(ready, wait_for=2, join_s=3)
-        for socket in sockets:
-            socket.close(linger=0)
+        try:
+            with pytest.raises(UserError, match=r"fewer than 3 consumers came in 4 s \(decoder-x, decoder-z\)"):
+                serve_in_thread(ready, wait_for=3, join_s=4, linger_s=0.1)
+        finally:
+            for socket in sockets:
+                socket.close(linger=0)
 
 
 def serve_in_thread(ready, **options):
