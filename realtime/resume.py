@@ -20,6 +20,7 @@ Needed = Mapping[str, type]  # what a file of an earlier decode must say
 HEADER: Needed = {"options": dict, "model": dict, "resumes": int}
 SUMMARY: Needed = {"ended": str}
 LINE: Needed = {"volume": int, "done": str, "latency_ms": dict}
+PAINTED: Needed = {"total": float}
 CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
 
 
@@ -81,27 +82,33 @@ def _choices(header: Mapping[str, object]) -> Line:
 
 def _ended(folder: Path) -> bool:
     summary = folder / "summary.json"
-    return summary.is_file() and _checked(summary, summary.read_bytes(), SUMMARY)["ended"] != "broken off"
+    return summary.is_file() and _checked(summary, _json(summary.read_bytes()), SUMMARY)["ended"] != "broken off"
 
 
 def _header(path: Path) -> Line:
-    return _checked(path, path.read_bytes(), HEADER) if path.is_file() else {}
+    return _checked(path, _json(path.read_bytes()), HEADER) if path.is_file() else {}
 
 
 def _lines(path: Path) -> tuple[dict[int, Line], int]:
     """Whole lines by volume, and their bytes: a process that is killed may leave half a line."""
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    lines = [_checked(path, line, LINE) for line in whole.split(b"\n")[:-1]]
+    lines = [_checked(path, _json(line), LINE) for line in whole.split(b"\n")[:-1]]
+    for line in lines:
+        if line["done"] == "painted":
+            _checked(path, line["latency_ms"], PAINTED)
     return {int(str(line["volume"])): line for line in lines}, len(whole)
 
 
-def _checked(path: Path, text: bytes, needed: Needed) -> Line:
-    """A JSON object with what is needed. UserError where it is none: what is read here was written whole."""
+def _json(text: bytes) -> object:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        value = None
+        return None
+
+
+def _checked(path: Path, value: object, needed: Needed) -> Line:
+    """A JSON object with what is needed. UserError where it is none: what is read here was written whole."""
     if isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in needed.items()):
         return value
     raise UserError(f"{path} is damaged: restore it from a copy, or decode to another folder with --out")

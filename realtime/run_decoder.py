@@ -97,7 +97,7 @@ class RunDecoder:
         self._view = replace(self._view, received=self._view.received + 1, bad=bad)
         row = volume.index - self._start.dummies
         for index in self._stages.missing[lost:]:
-            self._settled({"volume": index, "done": "missing"})
+            self._settled({"volume": index, "latency_ms": {}, "done": "missing"})
         line: Json = {
             "volume": volume.index,
             "received": datetime.fromtimestamp(arrived, UTC).isoformat(),
