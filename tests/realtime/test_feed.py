@@ -17,6 +17,7 @@ from dynadiff.errors import UserError
 from realtime.feed import Consumer, Feed
 from realtime.recording import Recorder, Recording
 from realtime.wire import (
+    MAX_BUFFER,
     Ack,
     Done,
     Hello,
@@ -311,3 +312,18 @@ def test_a_long_wait_over_a_bad_link_is_not_given_up():
     alive = encode(Status(run_uid="u1", published=0, sent=0, confirmed=False))
     consumer, _, _ = consumed(*([alive] * 99 + [[b"x", b"y"]]) * 360)
     assert consumer.damaged == 360
+
+
+def test_a_frame_that_no_message_has_is_cut_off_unread(free_address):
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as peer, Feed(free_address, "decoder") as feed:
+        peer.setsockopt(zmq.LINGER, 0)
+        peer.bind(free_address)
+        identity, *_ = peer.recv_multipart()
+        peer.send_multipart([identity, b"{}", bytes(MAX_BUFFER + 1)])
+        assert feed.receive(1.0) is None
+        assert feed.damaged == 0  # it never reached the decoder of messages
+        feed._reconnect()
+        while (said := peer.recv_multipart())[0] == identity:
+            pass
+        peer.send_multipart([said[0], *encode(next(messages()))])
+        assert take(feed, 1)[0].seq == 0

@@ -239,14 +239,16 @@ def consumer_of(source, take, over=None, bind="tcp://127.0.0.1:*", **options):
     addresses = Queue()
 
     def consume():
-        with Feed(addresses.get(), "decoder") as feed:
-            take(feed)
+        if address := addresses.get():
+            with Feed(address, "decoder") as feed:
+                take(feed)
 
     thread = threading.Thread(target=consume)
     thread.start()
     try:
         return serve(source, bind, ready=addresses.put, **options)
     finally:
+        addresses.put("")  # if it never listened
         if over:
             over.set()
         thread.join()
