@@ -37,7 +37,7 @@ from realtime.wire import (
 RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
 PATIENCE = 16  # messages in a row that cannot be used before one gives up, without a sign of life between them
 FLUSH_MS = 2000  # how long a last word may take to leave
-CONFIRM_S = 5.0
+CONFIRM_S = 10.0  # in which a connection can be made anew and the feed heard on it
 
 
 class Consumer:
@@ -248,15 +248,24 @@ class Feed:
         """Tell the feed that the run was received whole, which is what lets it finish.
 
         It is said again until the feed has heard it, for ``timeout_s`` seconds: the feed may have ended meanwhile.
+        Where nothing is heard the connection is made anew, for a feed that does not know it does not answer there.
 
         Raises:
             UserError: it was not.
         """
         self._say(self.consumer.confirm(end))
-        deadline = self._clock() + timeout_s
-        while not self.consumer.acknowledged and self._next is None and self._clock() < deadline:
-            if self._socket.poll(math.ceil(timeout_s * 100)):
+        now = heard = self._clock()
+        deadline = now + timeout_s
+        while not self.consumer.acknowledged and self._next is None and now < deadline:
+            if self._socket.poll(math.ceil(1000 * max(0.0, min(deadline, heard + self._retry_s) - now))):
+                heard = self._clock()
                 self._next = self._take()
+            elif self._clock() >= heard + self._retry_s:
+                heard = self._clock()
+                self._socket.close(linger=0)
+                self._open()
+                self._say(self.consumer.confirm(end))
+            now = self._clock()
 
     def close(self) -> None:
         """Leave. What was confirmed gets its time to go out."""

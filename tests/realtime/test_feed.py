@@ -15,6 +15,7 @@ import zmq
 
 from dynadiff.errors import UserError
 from realtime.feed import Consumer, Feed
+from realtime.order import Position
 from realtime.recording import Recorder, Recording
 from realtime.wire import (
     MAX_BUFFER,
@@ -26,6 +27,7 @@ from realtime.wire import (
     Status,
     WireError,
     decode,
+    digest_of,
     encode,
 )
 from replay.server import FeedLog, serve
@@ -327,3 +329,32 @@ def test_a_frame_that_no_message_has_is_cut_off_unread(free_address):
             pass
         peer.send_multipart([said[0], *encode(next(messages()))])
         assert take(feed, 1)[0].seq == 0
+
+
+def test_a_confirmation_is_said_anew_on_a_connection_that_the_feed_knows(free_address):
+    """The first Hello was lost: a feed does not answer whoever has not said it."""
+    *_, end = messages()
+    position = Position()
+    for message in messages():
+        position = position.after(message, digest_of(encode(message)))
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as peer:
+        peer.bind(free_address)
+        with Feed(free_address, "decoder", resume=position) as feed:
+            feed._retry_s = 0.2
+            log, lost = FeedLog("u1"), []
+            for message in messages():
+                log.publish(message)
+
+            def answer():
+                while not log.confirmed and peer.poll(3000):
+                    who, *frames = peer.recv_multipart()
+                    lost[:] = lost or [who]
+                    for to, out in [] if who == lost[0] else log.receive(who, frames):
+                        peer.send_multipart([to, *out])
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            feed.confirm(end)
+            thread.join()
+            assert feed.consumer.acknowledged
+    assert list(log.confirmed.values()) == ["decoder"]
