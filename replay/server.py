@@ -1,21 +1,11 @@
-"""The feed: a log of a run's messages, served to every consumer from where it is.
-
-``FeedLog`` is the protocol without a socket and without a clock; ``serve`` gives it both. Late joining,
-reconnecting, slowness and the order of starting are one mechanism: the log is kept whole, each consumer has a
-cursor in it, and is sent what lies ahead, up to ``CREDIT`` messages beyond what it has acknowledged. Nothing
-waits in a queue that could overflow, and a slow consumer holds up nobody.
-
-It holds in memory: the run, each message once for all consumers (226 volumes of 1.4 MB: 315 MB) and ``MAX_HELD``
-bytes at most; and for each consumer a cursor and its unread frames, which are few because it has only ``CREDIT``.
-"""
+"""Serves one run: gives a ``FeedLog`` a socket, a clock and, where there are keys, a guard."""
 
 import logging
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import zmq
@@ -24,143 +14,14 @@ from zmq.auth.thread import ThreadAuthenticator
 from dynadiff.errors import UserError
 from realtime.address import is_address, is_ipv6, is_local
 from realtime.keys import Keys
-from realtime.order import Position
-from realtime.wire import (
-    MAX_CONTROL,
-    Ack,
-    Done,
-    Frame,
-    Hello,
-    Message,
-    Refusal,
-    RunEnd,
-    RunStart,
-    Status,
-    Volume,
-    WireError,
-    decode,
-    digest_of,
-    encode,
-)
+from realtime.wire import MAX_CONTROL, Message, RunStart, Volume, WireError
+from replay.log import FeedLog, Outgoing
 
-CREDIT = 8  # messages on their way to a consumer
-MAX_HELD = 1 << 33  # bytes of a run, 8 GiB
 STATUS_S = 1.0  # between signs of life
 STOP_S = 2.0  # for consumers to hear that a run was stopped
 HEARTBEAT_MS = 1000  # of ZeroMQ, which finds a consumer whose machine is gone
 
-Outgoing = list[tuple[bytes, list[Frame]]]  # to which consumer, what
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Consumer:
-    role: str
-    name: str  # the same over its connections
-    cursor: int  # the next message to send
-    acked: int  # it has everything before this one
-
-
-class FeedLog:
-    """The messages of one run so far, and how far each consumer has got. What it returns is to be sent."""
-
-    def __init__(self, run_uid: str, credit: int = CREDIT) -> None:
-        self.run_uid = run_uid
-        self.position = Position()
-        self.consumers: dict[bytes, _Consumer] = {}  # who is here, by connection
-        self.confirmed: dict[str, str] = {}  # the roles that have the whole run, by consumer
-        self.reached: dict[str, int] = {}  # how far each consumer that was ever here has got
-        self._required: Counter[str] = Counter()
-        self._log: list[list[Frame]] = []
-        self._held = 0  # bytes
-        self._credit = credit
-
-    def publish(self, message: Message) -> Outgoing:
-        """The next message of the run. WireError where it cannot come here, UserError without room for it."""
-        frames = encode(message)
-        self._held += sum(memoryview(frame).nbytes for frame in frames)
-        if self._held > MAX_HELD and not isinstance(message, RunEnd):
-            raise UserError(f"the run is larger than {MAX_HELD} bytes, which a feed does not hold: serve it in parts.")
-        self.position = self.position.after(message, digest_of(frames))
-        self._log.append(frames)
-        return [outgoing for identity in self.consumers for outgoing in self._due(identity)]
-
-    def receive(self, identity: bytes, frames: Sequence[Frame]) -> Outgoing:
-        """What a consumer said."""
-        consumer = self.consumers.get(identity)
-        try:
-            said = decode(frames)
-            match said:
-                case Hello():
-                    consumer = self._join(identity, said)
-                case Ack() if consumer:
-                    consumer.acked = min(max(consumer.acked, said.next_seq), consumer.cursor)
-                case Done() if consumer:
-                    self._confirm(consumer, said)
-                    return [*self._due(identity), self._status(identity)]
-                case Ack() | Done():
-                    return []  # left over from a connection that is gone: its consumer will say Hello
-                case _:
-                    raise WireError(f"a consumer does not say {type(said).__name__}.")
-        except WireError as error:
-            return [(identity, encode(Refusal(reason=str(error)[:200])))]
-        if consumer:
-            self.reached[consumer.name] = max(self.reached.get(consumer.name, 0), consumer.acked)
-        return self._due(identity)
-
-    def status(self) -> Outgoing:
-        """A sign of life for each consumer."""
-        return [self._status(identity) for identity in self.consumers]
-
-    def forget(self, identity: bytes) -> None:
-        """A consumer is gone. Should it come back, it says Hello."""
-        self.consumers.pop(identity, None)
-
-    def here(self) -> dict[str, str]:
-        """The roles of those who are here, by consumer; one that is dialling anew has two connections."""
-        return {consumer.name: consumer.role for consumer in self.consumers.values()}
-
-    def require_those_here(self) -> None:
-        """Without those who are here now the run is not delivered. Whoever comes back in the same role is taken for it.
-
-        Two of one role are told apart as long as they live.
-        """
-        self._required = Counter(self.here().values())
-
-    def unconfirmed(self) -> list[str]:
-        """The roles of those who are here and do not have the whole run."""
-        return [role for name, role in self.here().items() if name not in self.confirmed]
-
-    def missing(self) -> list[str]:
-        """The roles that are here or required and have not confirmed that they have the whole run."""
-        absent = self._required - Counter(self.confirmed.values())
-        return sorted((absent | Counter(self.unconfirmed())).elements())
-
-    def _status(self, identity: bytes) -> tuple[bytes, list[Frame]]:
-        sent, confirmed = self.consumers[identity].cursor, self.consumers[identity].name in self.confirmed
-        status = Status(run_uid=self.run_uid, published=len(self._log), sent=sent, confirmed=confirmed)
-        return identity, encode(status)
-
-    def _join(self, identity: bytes, hello: Hello) -> _Consumer:
-        next_seq = hello.next_seq if hello.run_uid == self.run_uid else 0
-        if self.position.end and next_seq > len(self._log):
-            raise WireError(f"the run has {len(self._log)} messages, there is none {next_seq}.")
-        name = hello.consumer or identity.hex()
-        self.consumers[identity] = _Consumer(hello.role, name, cursor=next_seq, acked=next_seq)
-        return self.consumers[identity]
-
-    def _confirm(self, consumer: _Consumer, done: Done) -> None:
-        if done.run_uid != self.run_uid or self.position.end is None:
-            return
-        if (done.n_volumes, done.digest) != (self.position.n_volumes, self.position.digest):
-            raise WireError("your count or digest of the run differs from what was sent.")
-        self.confirmed[consumer.name] = consumer.role
-
-    def _due(self, identity: bytes) -> Outgoing:
-        consumer = self.consumers[identity]
-        ahead = self._log[consumer.cursor : max(consumer.cursor, consumer.acked + self._credit)]
-        consumer.cursor += len(ahead)
-        return [(identity, frames) for frames in ahead]
 
 
 def serve(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dynadiff.errors import UserError
+from realtime.consumer import Consumer
 from realtime.decode import Options, decode
-from realtime.feed import Consumer, Feed
+from realtime.feed import Feed
 from realtime.order import Position
 from realtime.recording import recording_messages
 from realtime.resume import earlier

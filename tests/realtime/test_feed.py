@@ -14,7 +14,8 @@ import pytest
 import zmq
 
 from dynadiff.errors import UserError
-from realtime.feed import Consumer, Feed
+from realtime.consumer import Consumer
+from realtime.feed import Feed
 from realtime.order import Position
 from realtime.recording import Recorder, Recording
 from realtime.wire import (
@@ -30,7 +31,8 @@ from realtime.wire import (
     digest_of,
     encode,
 )
-from replay.server import FeedLog, serve
+from replay.log import FeedLog
+from replay.server import serve
 from runs import digests, messages, timed
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime.feed import RETRY_S, Consumer
+from realtime.consumer import Consumer
+from realtime.feed import RETRY_S
 from realtime.order import Position
 from realtime.wire import RunEnd, RunStart, digest_of, encode
 from replay.faults import BadLink, Faults
-from replay.server import STATUS_S, FeedLog
+from replay.log import FeedLog
+from replay.server import STATUS_S
 from runs import messages
 
 TRANSIT_S, VOLUME_S, SLOW_S = 0.001, 0.3, 0.7

@@ -23,7 +23,8 @@ from realtime.wire import (
     decode,
     encode,
 )
-from replay.server import STATUS_S, FeedLog, _Server, serve
+from replay.log import FeedLog
+from replay.server import STATUS_S, _Server, serve
 from runs import messages, timed
 
 
@@ -473,7 +474,7 @@ def test_nobody_who_talks_without_end_stops_the_run():
 
 
 def test_a_run_that_is_larger_than_a_feed_holds_is_one_sentence(monkeypatch):
-    monkeypatch.setattr("replay.server.MAX_HELD", 2000)
+    monkeypatch.setattr("replay.log.MAX_HELD", 2000)
     log = FeedLog("u1")
     with pytest.raises(UserError, match="larger than 2000 bytes"):
         [log.publish(message) for message in messages()]
