@@ -1,5 +1,7 @@
 """The ONNX Runtime engine: three graphs and no PyTorch."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,15 @@ GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
 
+Networks = tuple[ort.InferenceSession, ort.InferenceSession, ort.InferenceSession]
+
+
+def open_onnx(folder: Path, threads: int = 0) -> Callable[[Manifest], "OnnxEngine"]:
+    """Load the graphs once; what is given back makes an engine of them for any choice of steps and guidance."""
+    brain, step, decoder = (open_session(folder / name, threads) for name in GRAPHS)
+    return partial(OnnxEngine, (brain, step, decoder))
+
+
 def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -23,8 +34,8 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
 
 
 class OnnxEngine:
-    def __init__(self, folder: Path, manifest: Manifest, threads: int = 0) -> None:
-        self._brain, self._step, self._decoder = (open_session(folder / name, threads) for name in GRAPHS)
+    def __init__(self, networks: Networks, manifest: Manifest) -> None:
+        self._brain, self._step, self._decoder = networks
         self._timesteps = manifest.schedule.timesteps(manifest.steps)
         self._ab = manifest.schedule.ddim(manifest.steps).astype(np.float32)
         self._guidance = np.array(manifest.guidance, np.float32)
@@ -34,13 +45,17 @@ class OnnxEngine:
 
     def step(self, latent: Any, tokens: Any, i: int) -> Any:
         inputs = {
-            "latent": latent if latent.ndim == 4 else latent[None], "tokens": tokens,
-            "timestep": self._timesteps[i : i + 1], "guidance": self._guidance, "coefficients": self._ab[i],
+            "latent": _batch(latent), "tokens": tokens, "timestep": self._timesteps[i : i + 1],
+            "guidance": self._guidance, "coefficients": self._ab[i],
         }  # fmt: skip
         return self._step.run(None, inputs)[0]
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
-        return np.asarray(self._decoder.run(None, {"latent": latent})[0][0])
+        return np.asarray(self._decoder.run(None, {"latent": _batch(latent)})[0][0])
+
+
+def _batch(latent: Any) -> Any:
+    return latent if latent.ndim == 4 else latent[None]
 
 
 def open_scorer(path: Path, size: int) -> Features:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dynadiff.build import Build
 from dynadiff.engine import Manifest, Sampler
 from dynadiff.engines import Decoder
 from dynadiff.model import Model, Render, Step, load_model
@@ -14,6 +15,7 @@ from dynadiff.model import Model, Render, Step, load_model
 
 class TorchEngine:
     def __init__(self, model: Model, manifest: Manifest) -> None:
+        torch.backends.cudnn.allow_tf32 = False  # this engine is what others are held to
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._brain = model.brain.to(self._device)
         self._step = Step(model.generator.unet.to(self._device))
@@ -28,23 +30,26 @@ class TorchEngine:
 
     @torch.inference_mode()
     def step(self, latent: Any, tokens: Any, i: int) -> Any:
-        if isinstance(latent, np.ndarray):
-            latent = torch.from_numpy(latent)[None].to(self._device)
+        latent, tokens = self._here(latent, 4), self._here(tokens, 3)
         return self._step(latent, tokens, self._timesteps[i : i + 1], self._guidance, self._ab[i])
 
     @torch.inference_mode()
     def render(self, latent: Any) -> NDArray[np.uint8]:
-        return np.asarray(self._render(latent)[0].cpu().numpy())
+        return np.asarray(self._render(self._here(latent, 4))[0].cpu().numpy())
+
+    def _here(self, values: Any, axes: int) -> torch.Tensor:
+        here = torch.as_tensor(values, device=self._device)
+        return here if here.ndim == axes else here[None]
 
 
-def manifest_of(model: Model, kind: str, files: dict[str, str]) -> Manifest:
-    """What an engine made of this model must say of itself."""
+def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest:
+    """What an engine made of this model must say of itself; whoever writes its folder adds the files."""
     config = model.config
     return Manifest(
         kind=kind, subject=config.subject, tr=config.tr, voxels=config.brain.voxels, mask_sha256=config.mask_sha256,
         window_offset=config.window.offset, window_length=config.window.length, cleaning=config.cleaning,
         latent_shape=model.generator.latent_shape, picture_size=model.generator.picture_size, steps=config.steps,
-        guidance=config.guidance, schedule=model.generator.schedule, files=files,
+        guidance=config.guidance, schedule=model.generator.schedule, files={}, build=build,
     )  # fmt: skip
 
 
@@ -52,5 +57,5 @@ def open_torch(folder: Path, threads: int, sampler: Sampler) -> Decoder:
     if threads:
         torch.set_num_threads(threads)
     model = load_model(folder, merged=True)
-    manifest = sampler.over(manifest_of(model, "torch", {}))
+    manifest = sampler.over(manifest_of(model, "torch"))
     return Decoder(TorchEngine(model, manifest), manifest, model.mask)

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.engine import MANIFEST, Engine, Manifest, Sampler, load_mask, mask_digest
+from dynadiff.build import NETWORKS
+from dynadiff.engine import MANIFEST, MASK, Engine, Manifest, Sampler, load_mask, mask_digest
 from dynadiff.errors import UserError
 from dynadiff.identification import Features
+from dynadiff.probe import Probe, check_probe
 
 EMBEDDED = Path(__file__).parent / "assets" / "phantom"  # the model that ships with the package
 ENGINES_OWN = Sampler()
@@ -24,6 +26,11 @@ class Decoder:
     manifest: Manifest
     mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
     scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
+
+
+def generator_folder(name: str, model: Path) -> Path:
+    """The folder of a generator as a model names it: relative to the model's own, or ``embedded``."""
+    return EMBEDDED / "generator" if name == "embedded" else (model / name)
 
 
 def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = ENGINES_OWN) -> Decoder:
@@ -42,15 +49,32 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
         return open_torch(folder, threads, sampler)
     if kind in ("trt", "trt-rtx"):
         raise UserError(f"the {kind} engine is not in this version: use --engine onnx or --engine torch")
-    from dynadiff.engine_onnx import SCORER, OnnxEngine, open_scorer
+    from dynadiff.engine_onnx import SCORER, open_onnx, open_scorer
 
-    home = folder if (folder / MANIFEST).exists() else folder / kind
+    home = engine_home(kind, folder)
+    manifest, mask = load_manifest(kind, home)
+    make = open_onnx(home, threads)
+    check_probe(make(manifest), Probe.load(home, manifest), manifest.precision, f"engine in {home}")
+    manifest = sampler.over(manifest)
+    scorer = open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
+    return Decoder(make(manifest), manifest, mask, scorer)
+
+
+def engine_home(kind: str, folder: Path) -> Path:
+    """Where the engine is: in the folder itself, or in the subfolder ``kind`` of a model folder."""
+    return folder if (folder / MANIFEST).exists() else folder / kind
+
+
+def load_manifest(kind: str, home: Path) -> tuple[Manifest, NDArray[np.bool_]]:
+    """Manifest and mask of an engine folder; UserError where anything in it is not as it was exported."""
     manifest = Manifest.load(home)
     if manifest.kind != kind:
         raise UserError(f"{home} holds a {manifest.kind} engine, not {kind}: use --engine {manifest.kind}")
+    suffix = "onnx" if kind == "onnx" else "plan"
+    for name in (MASK, *(f"{network}.{suffix}" for network in NETWORKS)):
+        if name not in manifest.files:
+            raise UserError(f"{home / MANIFEST} does not list {name}: export the engine again")
     mask = load_mask(home)
     if int(mask.sum()) != manifest.voxels or mask_digest(mask) != manifest.mask_sha256:
         raise UserError(f"the mask in {home} is not the one the engine was made with: export the engine again")
-    manifest = sampler.over(manifest)
-    scorer = open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
-    return Decoder(OnnxEngine(home, manifest, threads), manifest, mask, scorer)
+    return manifest, mask

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dynadiff.brain import BrainConfig, BrainModule
 from dynadiff.cleaning import Cleaning
 from dynadiff.engine import MASK, load_mask, mask_digest
-from dynadiff.engines import EMBEDDED
+from dynadiff.engines import generator_folder as generator_folder
 from dynadiff.errors import UserError
 from dynadiff.generator import Generator, decode, load_generator, to_pixels
 from dynadiff.lora import add_lora, load_lora, merge_lora, save_lora
@@ -59,10 +59,6 @@ def new_model(config: ModelConfig, generator: Generator, mask: NDArray[np.bool_]
     generator.freeze()
     add_lora(generator.unet, config.lora_rank, config.lora_alpha)
     return Model(config, BrainModule(config.brain), generator, mask, affine)
-
-
-def generator_folder(name: str, model: Path) -> Path:
-    return EMBEDDED / "generator" if name == "embedded" else (model / name)
 
 
 def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -4,9 +4,8 @@ Adapters are merged before export. Weights that half precision holds exactly are
 graph is loaded: half the size, the same arithmetic. Knows models; knows nothing of runtimes and streams.
 """
 
-import shutil
-import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -16,13 +15,16 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from dynadiff.engine import MANIFEST, MASK, file_digest
+from dynadiff.build import Build
+from dynadiff.engine import MASK, Manifest
 from dynadiff.engine_onnx import GRAPHS, SCORER
-from dynadiff.engine_torch import manifest_of
-from dynadiff.errors import UserError
+from dynadiff.engine_torch import TorchEngine, manifest_of
 from dynadiff.generator import to_unit
 from dynadiff.image_encoder import ImageEncoder
 from dynadiff.model import Model, Render, Step, generator_folder, load_model
+from dynadiff.probe import make_probe
+from exporters.folder import EXPORTER, Say, write_engine
+from exporters.identity import graph_digests, onnx_networks, weight_digests
 
 OPSET = 23
 SMALL = 256  # elements; below it a Cast node costs more than it saves
@@ -40,28 +42,42 @@ class Scorer(nn.Module):
         return tokens.flatten(1)
 
 
-def export_onnx(model_folder: Path, out: Path) -> None:
+def export_onnx(model_folder: Path, out: Path, say: Say = print) -> Manifest:
     """Write an engine folder; it appears under its name only when it is complete.
 
-    Raises UserError when ``out`` exists and is something else than an engine folder.
+    Raises UserError when ``out`` exists and is something else than an engine folder, or the disk is full.
     """
-    if out.exists() and not (out / MANIFEST).exists():
-        raise UserError(f"{out} exists and is no engine folder: give --out another name")
     model = load_model(model_folder, merged=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
-        folder = Path(made) / out.name
-        folder.mkdir()
+    source = generator_folder(model.config.generator, model_folder)
+
+    def fill(folder: Path) -> Manifest:
+        manifest = manifest_of(model, "onnx")
+        say(f"probe: {manifest.steps} steps in PyTorch")
+        make_probe(TorchEngine(model, manifest), manifest).save(folder)
+        for network in (model.brain, model.generator.unet, model.generator.vae):
+            network.cpu()
+        say("brain module, sampling step and VAE decoder to ONNX")
         _graphs(model, folder)
-        encoder = generator_folder(model.config.generator, model_folder) / "image_encoder"
-        if encoder.is_dir():
-            _scorer(ImageEncoder.load(encoder), model.generator.picture_size, folder / SCORER)
+        build = Build(
+            weights=weight_digests(model_folder, source),
+            graphs=graph_digests(folder),
+            networks=onnx_networks(folder),
+            precision="float32",
+            choices={
+                "opset": OPSET,
+                "guidance": "both halves",
+                "lora_scale": model.config.lora_alpha / model.config.lora_rank,
+            },
+            libraries={"torch": torch.__version__, "onnx": onnx.__version__},
+            exporter=EXPORTER,
+        )
+        if (source / "image_encoder").is_dir():
+            _scorer(ImageEncoder.load(source / "image_encoder"), model.generator.picture_size, folder / SCORER)
         nib.save(nib.Nifti1Image(model.mask.astype(np.uint8), model.affine), folder / MASK)
-        files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-        manifest_of(model, "onnx", files).save(folder)
-        if out.exists():
-            shutil.rmtree(out)
-        folder.rename(out)
+        return replace(manifest, build=build)
+
+    weights = sum(path.stat().st_size for folder in (model_folder, source) for path in folder.rglob("*.safetensors"))
+    return write_engine(out, fill, say, needed=weights // 2)  # in half precision at best
 
 
 def _graphs(model: Model, folder: Path) -> None:

@@ -1,0 +1,104 @@
+"""The parity probe: one fixed input of a decoder and what the torch engine makes of it in float32.
+
+Every engine folder carries one. An engine is opened only if it gives the same, so that a wrong one, on whatever
+runtime and GPU, never shows a picture. Numpy only; the file is read without pickle.
+"""
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.engine import Engine, Manifest, sample
+from dynadiff.errors import UserError
+
+PROBE = "probe.npz"
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest errors at which an engine still counts as the same decoder."""
+
+    values: float  # of tokens and of the latent after one step: largest error, relative to the largest value
+    levels: float  # of the picture: mean error in levels of 0 to 255
+
+
+# Float32 runtimes differ by the order of sums, about 1e-6 and at most one level; half precision by its 11 bits through
+# some hundred layers. A wrong weight, subject or binding is off by tens of percent.
+TOLERANCES = {"float32": Tolerance(1e-3, 0.5), "float16": Tolerance(3e-2, 2.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    window: NDArray[np.float16]  # (voxels, volumes), and widened where it is used
+    noise: NDArray[np.float16]  # (c, h, w)
+    tokens: NDArray[np.float32]  # (1, n, d)
+    first: NDArray[np.float32]  # latent (1, c, h, w) after the first step
+    last: NDArray[np.float32]  # and after all of them
+    picture: NDArray[np.uint8]  # (h, w, 3)
+
+    def save(self, folder: Path) -> None:
+        np.savez_compressed(folder / PROBE, **asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path, manifest: Manifest) -> "Probe":
+        if PROBE not in manifest.files:
+            raise UserError(f"the engine in {folder} carries no probe to check it with: export the engine again")
+        try:
+            with np.load(io.BytesIO(manifest.read(folder, PROBE)), allow_pickle=False) as file:
+                return cls(**file)
+        except (BadZipFile, ValueError, TypeError) as error:
+            raise UserError(f"{folder / PROBE} is no probe ({error}): export the engine again") from None
+
+
+def make_probe(reference: Engine, manifest: Manifest) -> Probe:
+    """What the reference engine makes of noise, at the manifest's steps and guidance."""
+    rng = np.random.default_rng(SEED)
+    window = rng.standard_normal((manifest.voxels, manifest.window_length), np.float32).astype(np.float16)
+    noise = rng.standard_normal(manifest.latent_shape, np.float32).astype(np.float16)
+    start = noise.astype(np.float32)
+    tokens = fetch(reference.encode(window.astype(np.float32)))
+    first = fetch(reference.step(start, tokens, 0))
+    last = fetch(sample(reference, start, tokens, manifest.steps))
+    return Probe(window, noise, tokens, first, last, reference.render(last))
+
+
+def check_probe(engine: Engine, probe: Probe, precision: str, name: str) -> None:
+    """UserError unless each network of the engine gives what the probe expects; no more than one step is taken."""
+    tolerance = TOLERANCES[precision]
+    tokens = relative_error(fetch(engine.encode(probe.window.astype(np.float32))), probe.tokens)
+    first = relative_error(fetch(engine.step(probe.noise.astype(np.float32), probe.tokens, 0)), probe.first)
+    picture, _ = level_errors(engine.render(probe.last), probe.picture)
+    errors = {"brain module": (tokens, tolerance.values), "sampling step": (first, tolerance.values)}
+    for part, (error, allowed) in (errors | {"picture": (picture, tolerance.levels)}).items():
+        if not error <= allowed:  # nan is a failure
+            unit = " levels" if part == "picture" else ""
+            raise UserError(
+                f"the {name} is not the decoder it was made from: its {part} is off by {error:.2g}{unit}, "
+                f"{allowed:g} is allowed in {precision}: export the engine again, and report it if that does not help"
+            )
+
+
+def relative_error(ours: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Largest error relative to the largest value; infinite where the shapes differ."""
+    if ours.shape != reference.shape:
+        return float("inf")
+    return float(np.abs(ours.astype(np.float64) - reference).max() / np.abs(reference).max())
+
+
+def level_errors(ours: NDArray[np.uint8], reference: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and largest difference of two pictures, in levels; infinite where the shapes differ."""
+    if ours.shape != reference.shape:
+        return float("inf"), float("inf")
+    off = np.abs(ours.astype(int) - reference)
+    return float(off.mean()), float(off.max())
+
+
+def fetch(values: Any) -> NDArray[np.float32]:
+    """A copy, as numpy, of what an engine handed out; torch keeps arrays of a GPU to itself until they are moved."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values).astype(np.float32)

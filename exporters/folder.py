@@ -1,0 +1,117 @@
+"""Writes an engine folder so that it is never seen half done. Knows files; knows no model and no runtime.
+
+The folder is filled under a temporary name beside its final one, written through to the disk and renamed. Who builds
+holds a lock: a second builder of the same folder waits, and what a killed one left behind is removed by the next.
+"""
+
+import errno
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from dynadiff.engine import MANIFEST, Manifest, file_digest
+from dynadiff.errors import UserError
+
+EXPORTER = 1  # see Build.exporter
+Say = Callable[[str], object]
+Fill = Callable[[Path], Manifest]  # writes the files of an engine into a folder; the manifest's own may be empty
+
+
+def write_engine(out: Path, fill: Fill, say: Say = print, needed: int = 0) -> Manifest:
+    """Make the engine folder ``out``; ``needed`` is how many bytes it will take, as far as that is known.
+
+    Raises UserError where ``out`` is something else than an engine folder, or the disk is full.
+    """
+    with building(out, say):
+        return place_engine(out, fill, needed)
+
+
+@contextmanager
+def building(out: Path, say: Say = print) -> Iterator[None]:
+    """The right to write ``out``, waited for while another process has it."""
+    out = out.resolve()
+    if out.exists() and not (out / MANIFEST).exists():
+        raise UserError(f"{out} exists and is no engine folder: give --out another name")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(out.parent / f".{out.name}.lock", lambda: say(f"waiting for another process that builds {out}"))
+    except OSError as error:
+        raise UserError(f"cannot write to {out.parent} ({error.strerror}): give another folder with --out") from None
+    try:
+        for left in out.parent.glob(f".{glob.escape(out.name)}-*.part"):  # of a builder that was killed
+            shutil.rmtree(left)
+        yield
+    finally:
+        (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
+        os.close(lock)
+
+
+def place_engine(out: Path, fill: Fill, needed: int = 0) -> Manifest:
+    """What ``write_engine`` does, for who holds the lock."""
+    out = out.resolve()
+    free = shutil.disk_usage(out.parent).free
+    if free < needed:
+        raise _full(out, needed, free)
+    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-", suffix=".part"))
+    try:
+        folder = made / out.name
+        folder.mkdir()
+        try:
+            manifest = fill(folder)
+            manifest = replace(manifest, files={path.name: file_digest(path) for path in sorted(folder.iterdir())})
+            manifest.save(folder)
+            _write_through(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            wanted = max(needed, sum(path.lstat().st_size for path in folder.iterdir()))
+            raise _full(out, wanted, shutil.disk_usage(out.parent).free) from None
+        if out.exists():
+            out.rename(made / "replaced")
+        folder.rename(out)
+        _sync(out.parent)
+        return manifest
+    finally:
+        shutil.rmtree(made)
+
+
+def _full(out: Path, needed: int, free: int) -> UserError:
+    return UserError(
+        f"the disk is too full for {out}: it takes at least {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free: "
+        "make room, or give --out a folder on another disk"
+    )
+
+
+def _lock(path: Path, wait: Callable[[], object]) -> int:
+    """A descriptor that holds the lock file; whoever held it before may have removed the file, then it is made anew."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        os.close(lock)
+
+
+def _write_through(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
