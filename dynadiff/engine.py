@@ -162,6 +162,23 @@ def sample(engine: Engine, noise: NDArray[np.float32], tokens: Any, steps: int) 
     return latent
 
 
+def step_inputs(manifest: Manifest, names: set[str]) -> dict[str, NDArray[Any]]:
+    """What step i is given beside latent and tokens, as row i of an array for each of those names of the step graph.
+
+    Raises UserError where the graph was exported for guidance 1, without the unconditional half, and another is asked.
+    """
+    steps, schedule = manifest.steps, manifest.schedule
+    if "guidance" not in names and manifest.guidance != 1:
+        raise UserError(
+            f"the engine was exported for guidance 1, not {manifest.guidance:g}: export it again for that guidance"
+        )
+    known: dict[str, NDArray[Any]] = {
+        "timestep": schedule.timesteps(steps)[:, None], "coefficients": schedule.ddim(steps).astype(np.float32),
+        "guidance": np.full(steps, manifest.guidance, np.float32),
+    }  # fmt: skip
+    return {name: rows for name, rows in known.items() if name in names}
+
+
 def initial_noise(seed: int, latent_shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """The noise that every picture of a run starts from, so that a change in the picture is a change in the brain."""
     return np.random.default_rng(seed).standard_normal(latent_shape, dtype=np.float32)

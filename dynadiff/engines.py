@@ -1,6 +1,7 @@
 """Opens an engine by name. Each runtime is imported only when it is asked for, and its absence is an error."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Decoder:
     manifest: Manifest
     mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
     scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
+    mode: str = ""  # how the engine runs, where it has more than one way and the user should know which
 
 
 def generator_folder(name: str, model: Path) -> Path:
@@ -47,17 +49,31 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
         from dynadiff.engine_torch import open_torch
 
         return open_torch(folder, threads, sampler)
-    if kind in ("trt", "trt-rtx"):
-        raise UserError(f"the {kind} engine is not in this version: use --engine onnx or --engine torch")
-    from dynadiff.engine_onnx import SCORER, open_onnx, open_scorer
-
     home = engine_home(kind, folder)
-    manifest, mask = load_manifest(kind, home)
-    make = open_onnx(home, threads)
-    check_probe(make(manifest), Probe.load(home, manifest), manifest.precision, f"engine in {home}")
-    manifest = sampler.over(manifest)
-    scorer = open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
-    return Decoder(make(manifest), manifest, mask, scorer)
+    if kind == "onnx":
+        from dynadiff.engine_onnx import open_onnx
+
+        manifest, mask = load_manifest(kind, home)
+        make: Callable[[Manifest], Engine] = open_onnx(home, threads)
+    else:
+        from dynadiff.cuda import open_cuda
+        from dynadiff.engine_trt import open_trt
+        from dynadiff.tensorrt import load_tensorrt
+
+        trt, cuda = load_tensorrt(kind), open_cuda(kind)
+        manifest, mask = load_manifest(kind, home)
+        make = open_trt(home, manifest, trt, cuda)
+    engine = make(manifest)
+    check_probe(engine, Probe.load(home, manifest), manifest, f"engine in {home}")
+    wanted = sampler.over(manifest)
+    engine = engine if wanted == manifest else make(wanted)
+    return Decoder(engine, wanted, mask, _scorer(home, manifest), getattr(engine, "mode", ""))
+
+
+def _scorer(home: Path, manifest: Manifest) -> Features | None:
+    from dynadiff.engine_onnx import SCORER, open_scorer
+
+    return open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
 
 
 def engine_home(kind: str, folder: Path) -> Path:

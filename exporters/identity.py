@@ -25,9 +25,7 @@ def weight_digests(model: Path, generator: Path) -> dict[str, str]:
 
 def graph_digests(folder: Path) -> dict[str, str]:
     """File to sha256 of the three graphs and whatever they keep outside of their own file."""
-    return {
-        path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name.split(".onnx")[0] in NETWORKS
-    }
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name.split(".")[0] in NETWORKS}
 
 
 def onnx_networks(folder: Path) -> dict[str, Network]:
