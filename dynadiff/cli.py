@@ -1,5 +1,7 @@
 """The command line of training and export. Knows options; a command imports what it starts."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -55,19 +57,36 @@ def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed:
 
 @app.command()
 def export(
-    kind: Annotated[str, typer.Argument(help="onnx.")],
+    kind: Annotated[str, typer.Argument(help="onnx, trt or trt-rtx.")],
     out: Annotated[Path, typer.Option(help="Engine folder to write.")],
-    model: Model = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder, or for TensorRT an ONNX engine's.")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Compute capabilities that trt-rtx builds for; 8.6,8.9,12.0 without it.")
+    ] = None,
+    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's optimisation level.")] = 3,
 ) -> None:
     """Write the engine that `realtime decode` runs."""
-    if kind != "onnx":
-        raise UserError(f"export to {kind!r} is not in this version: choose onnx")
-    _torch()
-    from exporters.onnx import export_onnx
+    if kind not in ("onnx", "trt", "trt-rtx"):
+        raise UserError(f"there is no export to {kind!r}: choose onnx, trt or trt-rtx")
+    if targets is not None and kind != "trt-rtx":
+        raise UserError("--targets belongs to trt-rtx: onnx runs anywhere and trt on the GPU that it was built on")
+    began = time.perf_counter()
+    if kind == "onnx":
+        _torch()
+        from exporters.onnx import export_onnx
 
-    export_onnx(_folder(model), out)
-    size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
-    typer.echo(f"{out}: {size:.1f} MB")
+        manifest = export_onnx(_folder(model), out, _say)
+    else:
+        commands.require(("onnx",), kind)
+        from exporters.tensorrt import TARGETS, export_plans
+
+        chosen = tuple(targets.split(",")) if targets else TARGETS
+        manifest = export_plans(kind, _folder(model), out, chosen, level, _say)
+    for name in sorted(manifest.files):
+        _say(f"{(out / name).stat().st_size / 1e6:9.2f} MB  {name}")
+    size = sum((out / name).stat().st_size for name in manifest.files) / 1e6
+    key = manifest.build.key()[:12] if manifest.build else ""
+    _say(f"{out}: {size:.1f} MB in {time.perf_counter() - began:.1f} s, key {key}")
 
 
 @app.command()
@@ -100,12 +119,13 @@ def main() -> None:
     commands.run(app)
 
 
-def _torch() -> None:
-    import importlib.util
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
 
-    missing = [name for name in ("torch", "diffusers", "peft") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{missing[0]} is not installed: pip install 'dynadiff-realtime[train]'")
+
+def _torch() -> None:
+    commands.require(("torch", "diffusers", "peft"), "train")
 
 
 def _phantom(root: Path | None, subject: int, sessions: range | None = None) -> Path:

@@ -1,7 +1,8 @@
 """What both command lines share: a user's mistake is one line on stderr and exit code 2."""
 
+import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dynadiff.errors import UserError
 
@@ -13,6 +14,13 @@ def run(app: Callable[[], object]) -> None:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def require(names: Iterable[str], extra: str) -> None:
+    """UserError, naming the extra to install, unless all those packages are installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{missing[0]} is not installed: pip install 'dynadiff-realtime[{extra}]'")
 
 
 def numbers(option: str, text: str) -> list[int]:

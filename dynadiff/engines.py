@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from dynadiff.engine import MANIFEST, MASK, Engine, Manifest, Sampler, load_mask
 from dynadiff.errors import UserError
 from dynadiff.identification import Features
 from dynadiff.probe import Probe, check_probe
+
+if TYPE_CHECKING:
+    from dynadiff.cuda import Cuda
 
 EMBEDDED = Path(__file__).parent / "assets" / "phantom"  # the model that ships with the package
 ENGINES_OWN = Sampler()
@@ -56,11 +60,9 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
         manifest, mask = load_manifest(kind, home)
         make: Callable[[Manifest], Engine] = open_onnx(home, threads)
     else:
-        from dynadiff.cuda import open_cuda
         from dynadiff.engine_trt import open_trt
-        from dynadiff.tensorrt import load_tensorrt
 
-        trt, cuda = load_tensorrt(kind), open_cuda(kind)
+        trt, cuda = require_gpu(kind)
         manifest, mask = load_manifest(kind, home)
         make = open_trt(home, manifest, trt, cuda)
     engine = make(manifest)
@@ -74,6 +76,14 @@ def _scorer(home: Path, manifest: Manifest) -> Features | None:
     from dynadiff.engine_onnx import SCORER, open_scorer
 
     return open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
+
+
+def require_gpu(kind: str) -> "tuple[Any, Cuda]":
+    """The module and the GPU that engine kind trt or trt-rtx runs on; UserError where either is missing."""
+    from dynadiff.cuda import open_cuda
+    from dynadiff.tensorrt import load_tensorrt
+
+    return load_tensorrt(kind), open_cuda(kind)
 
 
 def engine_home(kind: str, folder: Path) -> Path:

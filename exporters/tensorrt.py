@@ -17,13 +17,14 @@ from typing import Any
 import onnx
 
 from dynadiff.build import NETWORKS, Build, Network, system
-from dynadiff.cuda import Cuda
+from dynadiff.commands import require
+from dynadiff.cuda import Cuda, open_cuda
 from dynadiff.engine import MANIFEST, MASK, Manifest, file_digest
 from dynadiff.engine_onnx import SCORER
 from dynadiff.engines import engine_home, load_manifest
 from dynadiff.errors import UserError
 from dynadiff.probe import PROBE
-from dynadiff.tensorrt import MODULES, new_log, tensor_specification
+from dynadiff.tensorrt import MODULES, load_tensorrt, new_log, tensor_specification
 from exporters.folder import EXPORTER, Say, building, place_engine
 from exporters.timing_cache import TimingCache
 
@@ -45,6 +46,19 @@ class Target:
 def native_target(cuda: Cuda, level: int = 3) -> Target:
     """The GPU of this machine, for TensorRT."""
     return Target("trt", (cuda.capability,), cuda.gpu, cuda.version, level)
+
+
+def export_plans(
+    kind: str, folder: Path, out: Path, capabilities: tuple[str, ...] = TARGETS, level: int = 3, say: Say = print
+) -> Manifest:
+    """Build the TensorRT engine of a model, or of an ONNX engine, in ``folder``. UserError where that cannot be.
+
+    ``capabilities`` are what TensorRT-RTX builds for; TensorRT builds for the GPU of this machine.
+    """
+    trt = load_tensorrt(kind)
+    target = native_target(open_cuda(kind), level) if kind == "trt" else Target(kind, capabilities, level=level)
+    with onnx_engine(folder, out.parent, say) as source:
+        return build_engine(source, out, trt, target, say)
 
 
 def build_engine(source: Path, out: Path, trt: Any, target: Target, say: Say = print) -> Manifest:
@@ -178,15 +192,20 @@ def uint8_last(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def onnx_engine(folder: Path, say: Say = print) -> Iterator[Path]:
-    """The ONNX engine of a folder: the folder itself, the one beside a model if it is of this model, or a new one."""
+def onnx_engine(folder: Path, scratch: Path, say: Say = print) -> Iterator[Path]:
+    """The ONNX engine of a folder: the folder itself, the one beside a model if it is of that model, or a new one.
+
+    A new one lies in ``scratch`` while it is needed.
+    """
     home = engine_home("onnx", folder)
     if home == folder or _is_of(home, folder):
         yield home
         return
+    require(("torch", "diffusers", "peft"), "train")
     from exporters.onnx import export_onnx
 
-    with tempfile.TemporaryDirectory() as made:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as made:
         export_onnx(folder, Path(made) / "onnx", say=say)
         yield Path(made) / "onnx"
 

@@ -7,7 +7,8 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -22,6 +23,7 @@ from dynadiff.engine import initial_noise, paint
 from dynadiff.engines import Decoder, open_decoder
 from dynadiff.windows import OnlineWindows, WindowSpec
 from realtime.painter import Timed
+from realtime.parity import built, check
 from realtime.record import Record, versions
 from realtime.stages import Masker
 from realtime.wire import RunStart, Volume
@@ -50,18 +52,28 @@ class Stopwatch:
         return {stage: _quantiles(seconds) for stage, seconds in self.seconds.items()}
 
 
-def bench(engine: str, model: Path, path: Path | None, console: Console) -> None:
-    """Measure and print; with ``path``, write JSON as well."""
-    decoder = open_decoder(engine, model)
-    with TemporaryDirectory() as folder:
-        console.print(f"{VOLUMES} volumes of {SHAPE[0]}×{SHAPE[1]}×{SHAPE[2]}, {VOXELS} voxels", highlight=False)
-        stages = bookkeeping(Path(folder), decoder.manifest.picture_size)
-    console.print(f"{PICTURES} pictures with the {engine} engine, {decoder.manifest.steps} steps", highlight=False)
-    pictures = painting(decoder)
+def bench(engine: str, model: Path, path: Path | None, console: Console, against_torch: bool = False) -> None:
+    """Measure and print; with ``path``, write JSON as well.
+
+    ``against_torch`` builds the engine where there is none, and holds it against PyTorch first.
+    """
+    content: dict[str, object] = {"versions": versions()}
+    with built(engine, model, console) if against_torch else nullcontext(model) as folder:
+        decoder = open_decoder(engine, folder)
+        if decoder.mode:
+            console.print(f"the {engine} engine runs {decoder.mode}", highlight=False, soft_wrap=True)
+        if against_torch:
+            errors, times = check(decoder, model, console)
+            content |= {"errors": [asdict(error) for error in errors], "paired_ms": times}
+        with TemporaryDirectory() as temporary:
+            console.print(f"{VOLUMES} volumes of {SHAPE[0]}×{SHAPE[1]}×{SHAPE[2]}, {VOXELS} voxels", highlight=False)
+            stages = bookkeeping(Path(temporary), decoder.manifest.picture_size)
+        console.print(f"{PICTURES} pictures with the {engine} engine, {decoder.manifest.steps} steps", highlight=False)
+        pictures = painting(decoder)
     for title, figures in (("everything but the networks", stages), (f"the {engine} engine", pictures)):
         console.print(_table(title, figures))
     if path is not None:
-        content = {"bookkeeping_ms": stages, f"{engine}_ms": pictures, "versions": versions()}
+        content |= {"bookkeeping_ms": stages, f"{engine}_ms": pictures}
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

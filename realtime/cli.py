@@ -178,11 +178,14 @@ def bench(
     engine: Engine = "onnx",
     model: Model = None,
     json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hold the engine, built if there is none, against PyTorch first.")
+    ] = False,
 ) -> None:
     """Measure every stage of a decode on this machine."""
     from realtime.bench import bench as run_bench
 
-    run_bench(engine, _folder(model), json, _console())
+    run_bench(engine, _folder(model), json, _console(), check)
 
 
 def main() -> None:

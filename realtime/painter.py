@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.engine import Engine, initial_noise, paint
+from dynadiff.engine import Engine, initial_noise, paint, sample
 from dynadiff.engines import Decoder
 from realtime.stages import Window
 
@@ -40,7 +40,10 @@ class Painted:
 
 
 class Timed:
-    """An engine that notes how long its three calls took."""
+    """An engine that notes how long its calls took; all sampling steps count as one stage.
+
+    On a GPU, calls return when they are queued, and the last one, ``render``, waits for all of them.
+    """
 
     def __init__(self, engine: Engine, now: Clock) -> None:
         self._engine, self._now = engine, now
@@ -51,6 +54,9 @@ class Timed:
 
     def step(self, latent: Any, tokens: Any, i: int) -> Any:
         return self._note("steps", self._engine.step, latent, tokens, i)
+
+    def sample(self, noise: NDArray[np.float32], tokens: Any, steps: int) -> Any:
+        return self._note("steps", sample, self._engine, noise, tokens, steps)
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
         picture: NDArray[np.uint8] = self._note("render", self._engine.render, latent)

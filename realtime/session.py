@@ -31,6 +31,8 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
     own_keys = consumer_keys(keys) if keys else None
     before = check_place(options, headless)
     decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
+    if decoder.mode:
+        console.print(f"the {options.engine} engine runs {decoder.mode}", highlight=False, soft_wrap=True)
     features = decoder.scorer or pixel_features
     options = replace(options, features="image encoder" if decoder.scorer else "pixels")
     with ExitStack() as open_things:

@@ -178,8 +178,7 @@ def test_a_small_gpu_is_one_sentence(built) -> None:
 
 
 def test_it_opens_like_any_engine_and_its_probe_is_checked_over_the_loop(built, machine, monkeypatch, window) -> None:
-    monkeypatch.setattr("dynadiff.cuda.open_cuda", lambda kind: machine.cuda)
-    monkeypatch.setattr("dynadiff.tensorrt.load_tensorrt", lambda kind: machine.trt)
+    monkeypatch.setattr(engines, "require_gpu", lambda kind: (machine.trt, machine.cuda))
     decoder = engines.open_decoder("trt", built)
     assert (decoder.mode, decoder.manifest.kind, decoder.scorer is None) == (ONE_GRAPH, "trt", False)
     monkeypatch.setattr(TrtEngine, "sample", lambda self, noise, tokens, steps: noise[None])

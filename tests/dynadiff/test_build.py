@@ -1,0 +1,93 @@
+"""The identity of an engine: whatever its numbers depend on changes the key, and a foreign plan is refused."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynadiff.build import Build, Machine, Network, parse_specification, refuse_foreign, specification, system
+from dynadiff.errors import UserError
+
+NETWORK = Network({"latent": "float32[1,4,8,8]"}, {"next": "float32[1,4,8,8]"})
+BUILD = Build(
+    weights={"brain.safetensors": "a", "lora.safetensors": "b", "generator/unet/model.safetensors": "c"},
+    graphs={"step.onnx": "d", "step.data": "e"},
+    networks={"brain": NETWORK, "step": NETWORK, "decoder": NETWORK},
+    precision="float32",
+    choices={"lora_scale": 1.0, "guidance": "both halves", "opset": 23, "level": 3},
+    libraries={"tensorrt": "11.4.0.106", "onnx": "1.23.2"},
+    exporter=1,
+    gpu="NVIDIA L4",
+    targets=("8.9",),
+    system=system(),
+)
+HERE = Machine("tensorrt", "11.4.0.106", "NVIDIA L4", "8.9")
+
+
+def leaves(value: object, path: tuple = ()) -> list[tuple]:
+    if isinstance(value, dict):
+        return [found for key in value for found in leaves(value[key], (*path, key))]
+    return [path]
+
+
+def changed(raw: dict, path: tuple, key: bool) -> dict:
+    copied = json.loads(json.dumps(raw))
+    place = copied
+    for name in path[:-1]:
+        place = place[name]
+    if key:
+        place[path[-1] + "x"] = place.pop(path[-1])
+    else:
+        place[path[-1]] = [*place[path[-1]], "1.0"] if isinstance(place[path[-1]], list) else str(place[path[-1]]) + "1"
+    return copied
+
+
+RAW = json.loads(json.dumps(asdict(BUILD)))
+
+
+@pytest.mark.parametrize("path", leaves(RAW), ids="/".join)
+def test_every_part_of_the_record_changes_the_key(path: tuple) -> None:
+    assert Build(**changed(RAW, path, key=False)).key() != BUILD.key()
+    if len(path) > 1:
+        assert Build(**changed(RAW, path, key=True)).key() != BUILD.key()
+
+
+@given(st.permutations(list(RAW)), st.permutations(list(RAW["weights"])))
+def test_the_key_does_not_depend_on_the_order_of_anything(order: list[str], names: list[str]) -> None:
+    shuffled = {name: RAW[name] for name in order}
+    shuffled["weights"] = {name: RAW["weights"][name] for name in names}
+    assert Build.of_json(shuffled) == BUILD
+    assert Build.of_json(shuffled).key() == BUILD.key()
+
+
+@given(st.sampled_from(["float32", "uint8"]), st.lists(st.integers(1, 99), max_size=5))
+def test_specifications_are_read_as_written(dtype: str, shape: list[int]) -> None:
+    assert parse_specification(specification(dtype, tuple(shape))) == (dtype, tuple(shape))
+
+
+@pytest.mark.parametrize("raw", [{}, RAW | {"surprise": 1}, RAW | {"precision": "int3"}, RAW | {"networks": {}}])
+def test_what_is_no_record_is_not_read(raw: dict) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Build.of_json(raw)
+
+
+def test_the_machine_it_was_built_for_is_not_refused() -> None:
+    refuse_foreign(BUILD, HERE, "again")
+    refuse_foreign(replace(BUILD, gpu=""), replace(HERE, gpu="any"), "again")  # built ahead of time
+
+
+@pytest.mark.parametrize(
+    ("build", "machine", "said"),
+    [
+        ({}, {"version": "11.5"}, "with tensorrt 11.4.0.106, and 11.5 is installed"),
+        ({}, {"library": "tensorrt_rtx", "version": "1.7"}, "with tensorrt_rtx None, and 1.7 is installed"),
+        ({"system": "win32-AMD64"}, {}, f"for win32-AMD64, and this is {system()}"),
+        ({"targets": ("8.6", "8.0")}, {}, "for compute capability 8.6, 8.0, and NVIDIA L4 has 8.9"),
+        ({}, {"gpu": "NVIDIA L40"}, "on NVIDIA L4, and this machine has NVIDIA L40"),
+    ],
+)
+def test_any_other_machine_is_refused_with_what_to_do(build: dict, machine: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said + r": build it again with `again`"):
+        refuse_foreign(replace(BUILD, **build), replace(HERE, **machine), "again")
