@@ -22,7 +22,8 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("export", "tflite", "--out", "x"), "choose onnx"),
+        (("export", "tflite", "--out", "x"), "choose onnx, trt or trt-rtx"),
+        (("export", "onnx", "--targets", "8.9", "--out", "x"), "--targets belongs to trt-rtx"),
         (("study", "astrology"), "choose phantom or haxby"),
         (("study", "haxby"), "give its folder with --data"),
     ],
