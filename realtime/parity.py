@@ -51,10 +51,14 @@ def built(kind: str, model: Path, console: Console) -> Iterator[Path]:
 
 
 def check(decoder: Decoder, model: Path, console: Console) -> tuple[list[Error], Times]:
-    """Compare and time, and print both. UserError where the engine is not the same decoder."""
-    if not (model / "model.json").is_file():
-        raise UserError(f"--check compares with PyTorch, and {model} is no model folder: give one with --model")
-    reference = open_decoder("torch", model).engine
+    """Compare and time, and print both. UserError where the engine is not the same decoder.
+
+    ``model`` is the model's folder, or an engine's inside of it.
+    """
+    home = next((folder for folder in (model, model.parent) if (folder / "model.json").is_file()), None)
+    if home is None:
+        raise UserError(f"--check compares with PyTorch, and {model} is not in a model folder: give one with --model")
+    reference = open_decoder("torch", home).engine
     errors = compare(reference, decoder)
     console.print(_error_table(errors, decoder.manifest.kind))
     times = paired(reference, decoder)

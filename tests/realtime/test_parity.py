@@ -60,8 +60,8 @@ def test_the_embedded_engine_is_pytorch_to_the_rounding(realtime, quick, tmp_pat
 
 def test_a_wrong_engine_fails_the_check(quick, make_decoder, monkeypatch) -> None:
     reference, other = make_decoder(), make_decoder()
-    monkeypatch.setattr(parity, "open_decoder", lambda kind, folder: reference)
-    found, times = parity.check(other, EMBEDDED, Console(quiet=True))
+    monkeypatch.setattr(parity, "open_decoder", lambda kind, folder: {("torch", EMBEDDED): reference}[kind, folder])
+    found, times = parity.check(other, EMBEDDED / "onnx", Console(quiet=True))  # of the model that it lies in
     assert all(error.largest == 0 for error in found)
     assert all(row["torch"] > 0 and row["engine"] > 0 for row in times.values())
     known = other.engine.render
@@ -71,7 +71,7 @@ def test_a_wrong_engine_fails_the_check(quick, make_decoder, monkeypatch) -> Non
 
 
 def test_a_check_needs_the_model(make_decoder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no model folder: give one with --model"):
+    with pytest.raises(UserError, match=r"is not in a model folder: give one with --model"):
         parity.check(make_decoder(), tmp_path, Console(quiet=True))
 
 
