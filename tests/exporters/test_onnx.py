@@ -100,6 +100,24 @@ def test_an_altered_file_is_refused(untrained: Path, tmp_path: Path) -> None:
         open_decoder("onnx", folder)
 
 
+def test_an_engine_without_adapters_is_not_the_decoder(untrained: Path, tmp_path: Path, monkeypatch) -> None:
+    """The probe notices what is easily got wrong: an engine of the generator before it was adapted."""
+    import shutil
+
+    from dynadiff import model
+
+    shutil.copytree(untrained / "onnx", tmp_path / "right")
+    monkeypatch.setattr(model, "load_lora", lambda unet, path: None)  # as new: their second half is zero
+    export_onnx(untrained, tmp_path / "wrong")
+    shutil.copyfile(tmp_path / "wrong" / "step.onnx", tmp_path / "right" / "step.onnx")
+    raw = json.loads((tmp_path / "right" / MANIFEST).read_text())
+    raw["files"]["step.onnx"] = json.loads((tmp_path / "wrong" / MANIFEST).read_text())["files"]["step.onnx"]
+    (tmp_path / "right" / MANIFEST).write_text(json.dumps(raw))
+    open_decoder("onnx", tmp_path / "wrong", 1)  # which is whole, and another decoder
+    with pytest.raises(UserError, match="its sampling step is off by"):
+        open_decoder("onnx", tmp_path / "right", 1)
+
+
 def test_an_unknown_key_in_a_manifest_is_refused(untrained: Path, tmp_path: Path) -> None:
     raw = json.loads((untrained / "onnx" / MANIFEST).read_text())
     (tmp_path / MANIFEST).write_text(json.dumps(raw | {"surprise": 1}))
