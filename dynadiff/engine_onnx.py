@@ -1,6 +1,6 @@
 """The ONNX Runtime engine: three graphs and no PyTorch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,19 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dynadiff.engine import Manifest
+from dynadiff.errors import UserError
 from dynadiff.identification import Features
 
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
 
-Networks = tuple[ort.InferenceSession, ort.InferenceSession, ort.InferenceSession]
+Networks = Sequence[Any]  # sessions of the brain module, the step and the decoder, or what acts as them
 
 
 def open_onnx(folder: Path, threads: int = 0) -> Callable[[Manifest], "OnnxEngine"]:
     """Load the graphs once; what is given back makes an engine of them for any choice of steps and guidance."""
-    brain, step, decoder = (open_session(folder / name, threads) for name in GRAPHS)
-    return partial(OnnxEngine, (brain, step, decoder))
+    return partial(OnnxEngine, [open_session(folder / name, threads) for name in GRAPHS])
 
 
 def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
@@ -34,11 +34,21 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
 
 
 class OnnxEngine:
+    """Runs the brain module's, the step's and the decoder's graph, opened.
+
+    Raises UserError when the graphs are for guidance 1 and the manifest asks for another.
+    """
+
     def __init__(self, networks: Networks, manifest: Manifest) -> None:
         self._brain, self._step, self._decoder = networks
         self._timesteps = manifest.schedule.timesteps(manifest.steps)
         self._ab = manifest.schedule.ddim(manifest.steps).astype(np.float32)
-        self._guidance = np.array(manifest.guidance, np.float32)
+        guided = "guidance" in {given.name for given in self._step.get_inputs()}
+        if not guided and manifest.guidance != 1:
+            raise UserError(
+                f"the engine was exported for guidance 1, not {manifest.guidance:g}: export it again for that guidance"
+            )
+        self._guidance = {"guidance": np.array(manifest.guidance, np.float32)} if guided else {}
 
     def encode(self, window: NDArray[np.float32]) -> Any:
         return self._brain.run(None, {"window": window[None]})[0]
@@ -46,9 +56,9 @@ class OnnxEngine:
     def step(self, latent: Any, tokens: Any, i: int) -> Any:
         inputs = {
             "latent": _batch(latent), "tokens": tokens, "timestep": self._timesteps[i : i + 1],
-            "guidance": self._guidance, "coefficients": self._ab[i],
+            "coefficients": self._ab[i],
         }  # fmt: skip
-        return self._step.run(None, inputs)[0]
+        return self._step.run(None, inputs | self._guidance)[0]
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
         return np.asarray(self._decoder.run(None, {"latent": _batch(latent)})[0][0])

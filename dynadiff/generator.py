@@ -84,7 +84,8 @@ def decode(generator: Generator, latents: Tensor) -> Tensor:
 
 def to_pixels(pictures: Tensor) -> Tensor:
     """Pictures (b, 3, s, s) in [-1, 1] to uint8 (b, s, s, 3), truncated as the released code does."""
-    return ((pictures / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
+    values = ((pictures / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1)
+    return values.to(torch.uint8)  # last, since TensorRT has no uint8 but at the end of a network
 
 
 def save_generator(generator: Generator, encoder: ImageEncoder | None, folder: Path) -> None:

@@ -29,8 +29,8 @@ class Tolerance:
     levels: float  # of the picture: mean error in levels of 0 to 255
 
 
-# The embedded decoder in ONNX Runtime is off by 5e-7 and over the loop 2e-6 in float32, by 4e-4, 2e-3 and 0.04 levels in
-# half; other runtimes sum in other orders. A wrong weight, subject or binding is off by percents and more.
+# The embedded decoder in ONNX Runtime is off by 5e-7 and over the loop 2e-6 in float32, by 4e-4, 2e-3 and 0.04 levels
+# in half; other runtimes sum in other orders. A wrong weight, subject or binding is off by percents and more.
 TOLERANCES = {"float32": Tolerance(1e-4, 1e-3, 0.1), "float16": Tolerance(1e-2, 5e-2, 1.0)}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from dynadiff.engine import MANIFEST, Manifest, file_digest
 from dynadiff.errors import UserError
 
-EXPORTER = 1  # see Build.exporter
+EXPORTER = 2  # see Build.exporter
 Say = Callable[[str], object]
 Fill = Callable[[Path], Manifest]  # writes the files of an engine into a folder; the manifest's own may be empty
 

@@ -1,33 +1,63 @@
 """A model folder becomes three ONNX graphs and a manifest, which is all that a decoding machine needs.
 
-Adapters are merged before export. Weights that half precision holds exactly are stored in it and widened when the
-graph is loaded: half the size, the same arithmetic. Knows models; knows nothing of runtimes and streams.
+In float precision, weights that half precision holds exactly are stored in it and widened when the graph is loaded:
+half the size, the same arithmetic. In half precision the networks compute in it, after an audit of the values they
+reach. Many weights go into a file of their own, ``step.data`` beside ``step.onnx``, which one protobuf could not hold.
+Knows models; knows nothing of runtimes and streams.
 """
 
+import logging
+import shutil
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
-from onnx import helper, numpy_helper
+from numpy.typing import NDArray
 from torch import nn
 
 from dynadiff.build import Build
 from dynadiff.engine import MASK, Manifest
 from dynadiff.engine_onnx import GRAPHS, SCORER
 from dynadiff.engine_torch import TorchEngine, manifest_of
+from dynadiff.errors import UserError
 from dynadiff.generator import to_unit
 from dynadiff.image_encoder import ImageEncoder
-from dynadiff.model import Model, Render, Step, generator_folder, load_model
+from dynadiff.model import Model, generator_folder, load_model
 from dynadiff.probe import make_probe
 from exporters.folder import EXPORTER, Say, write_engine
+from exporters.graphs import Brain, GuidedStep, UnguidedStep, VaeDecoder
 from exporters.identity import graph_digests, onnx_networks, weight_digests
+from exporters.precision import Reach, audit, halve
 
-OPSET = 23
-SMALL = 256  # elements; below it a Cast node costs more than it saves
+logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # torchvision is not needed
+OPSETS = (18, 20, 23)
+DTYPES = {"float": torch.float32, "half": torch.float16}
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """How graphs are written. Raises UserError for a precision or an opset that is not offered.
+
+    Opset 23 has attention and group normalisation as one node each; some execution providers need 18 or 20.
+    """
+
+    precision: str = "float"  # or half
+    opset: int = 23
+    external: int = 256 << 20  # bytes of weights from which on they go into a file of their own; protobuf ends at 2 GB
+
+    def __post_init__(self) -> None:
+        if self.precision not in DTYPES:
+            raise UserError(f"there is no precision {self.precision!r}: choose one of {', '.join(DTYPES)}")
+        if self.opset not in OPSETS:
+            raise UserError(f"opset {self.opset} is not offered: choose one of {', '.join(map(str, OPSETS))}")
+
+
+FLOAT = Graphs()
 
 
 class Scorer(nn.Module):
@@ -42,13 +72,24 @@ class Scorer(nn.Module):
         return tokens.flatten(1)
 
 
-def export_onnx(model_folder: Path, out: Path, say: Say = print) -> Manifest:
+def export_onnx(
+    model_folder: Path, out: Path, how: Graphs = FLOAT, guidance: float | None = None,
+    windows: NDArray[np.float32] | None = None, say: Say = print,
+) -> list[Reach]:  # fmt: skip
     """Write an engine folder; it appears under its name only when it is complete.
 
-    Raises UserError when ``out`` exists and is something else than an engine folder, or the disk is full.
+    ``guidance`` replaces the model's; at exactly 1 the engine has but the one half and takes no other. Half precision
+    needs ``windows`` (n, voxels, volumes) to audit it with, and gives what every value reached.
+    Raises UserError when ``out`` exists and is something else than an engine folder, when the disk is too full, and
+    when half precision does not hold the values.
     """
     model = load_model(model_folder, merged=True)
+    if guidance is not None:
+        model.config = replace(model.config, guidance=guidance)
+    if (how.precision == "half") != (windows is not None):
+        raise ValueError("half precision, and nothing else, is audited with windows")
     source = generator_folder(model.config.generator, model_folder)
+    reached: list[Reach] = []
 
     def fill(folder: Path) -> Manifest:
         manifest = manifest_of(model, "onnx")
@@ -57,95 +98,100 @@ def export_onnx(model_folder: Path, out: Path, say: Say = print) -> Manifest:
         for network in (model.brain, model.generator.unet, model.generator.vae):
             network.cpu()
         say("brain module, sampling step and VAE decoder to ONNX")
-        _graphs(model, folder)
-        build = Build(
-            weights=weight_digests(model_folder, source),
-            graphs=graph_digests(folder),
-            networks=onnx_networks(folder),
-            precision="float32",
-            choices={
-                "opset": OPSET,
-                "guidance": "both halves",
-                "lora_scale": model.config.lora_alpha / model.config.lora_rank,
-            },
-            libraries={"torch": torch.__version__, "onnx": onnx.__version__},
-            exporter=EXPORTER,
-        )
+        write_graphs(model, folder, how)
+        reached.extend([] if windows is None else audit(folder, manifest, windows))
         if (source / "image_encoder").is_dir():
             _scorer(ImageEncoder.load(source / "image_encoder"), model.generator.picture_size, folder / SCORER)
         nib.save(nib.Nifti1Image(model.mask.astype(np.uint8), model.affine), folder / MASK)
-        return replace(manifest, build=build)
+        return replace(manifest, build=_build(model, model_folder, folder, how))
 
     weights = sum(path.stat().st_size for folder in (model_folder, source) for path in folder.rglob("*.safetensors"))
-    return write_engine(out, fill, say, needed=weights // 2)  # in half precision at best
+    write_engine(out, fill, say, needed=weights // 2)  # in half precision at best
+    return reached
 
 
-def _graphs(model: Model, folder: Path) -> None:
-    config, generator = model.config, model.generator
-    latent = torch.randn(1, *generator.latent_shape)
-    tokens = torch.randn(1, *config.brain.tokens)
-    window = torch.randn(1, config.brain.voxels, config.brain.volumes)
-    step = (latent, tokens, torch.tensor([500]), torch.tensor(3.0), torch.tensor([1.0, -0.1]))
-    brain, stepper, decoder = (folder / name for name in GRAPHS)
-    export(model.brain, (window,), brain, ["window"], "tokens")
-    export(
-        Step(generator.unet),
-        step,
-        stepper,
-        ["latent", "tokens", "timestep", "guidance", "coefficients"],
-        "next",
+def _build(model: Model, model_folder: Path, folder: Path, how: Graphs) -> Build:
+    config = model.config
+    return Build(
+        weights=weight_digests(model_folder, generator_folder(config.generator, model_folder)),
+        graphs=graph_digests(folder),
+        networks=onnx_networks(folder),
+        precision=str(DTYPES[how.precision]).removeprefix("torch."),
+        choices={
+            "opset": how.opset,
+            "guidance": "one half" if config.guidance == 1 else "both halves",
+            "lora_scale": config.lora_alpha / config.lora_rank,
+        },
+        libraries={"torch": torch.__version__, "onnx": onnx.__version__},
+        exporter=EXPORTER,
     )
-    export(Render(generator), (latent,), decoder, ["latent"], "picture")
+
+
+def write_graphs(model: Model, folder: Path, how: Graphs = FLOAT) -> None:
+    """Write the three networks of a merged model, which is for nothing else from then on."""
+    brain, step, decoder = (folder / name for name in GRAPHS)
+    write_brain(model, brain, how)
+    write_step(model, step, how)
+    write_decoder(model, decoder, how)
+
+
+def write_brain(model: Model, path: Path, how: Graphs = FLOAT) -> None:
+    window = torch.randn(1, model.config.brain.voxels, model.config.brain.volumes)
+    export(Brain(model.brain, DTYPES[how.precision]), (window,), path, ["window"], "tokens", how)
+
+
+def write_step(model: Model, path: Path, how: Graphs = FLOAT) -> None:
+    generator, dtype = model.generator, DTYPES[how.precision]
+    state = (torch.randn(1, *generator.latent_shape), torch.randn(1, *model.config.brain.tokens), torch.tensor([500]))
+    names, coefficients = ["latent", "tokens", "timestep"], torch.tensor([1.0, -0.1])
+    if model.config.guidance == 1:
+        unguided = UnguidedStep(generator.unet, generator.schedule.train_steps, dtype)
+        export(unguided, (*state, coefficients), path, [*names, "coefficients"], "next", how)
+    else:
+        guided = GuidedStep(generator.unet, generator.schedule.train_steps, dtype)
+        inputs = (*state, torch.tensor(3.0), coefficients)
+        export(guided, inputs, path, [*names, "guidance", "coefficients"], "next", how)
+
+
+def write_decoder(model: Model, path: Path, how: Graphs = FLOAT) -> None:
+    latent = torch.randn(1, *model.generator.latent_shape)
+    export(VaeDecoder(model.generator, DTYPES[how.precision]), (latent,), path, ["latent"], "picture", how)
 
 
 def _scorer(encoder: ImageEncoder, size: int, path: Path) -> None:
     pictures = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     shapes = ({0: torch.export.Dim("n", min=1, max=4096)},)
-    export(Scorer(encoder), (pictures,), path, ["pictures"], "features", shapes)
+    export(Scorer(encoder), (pictures,), path, ["pictures"], "features", FLOAT, shapes)
 
 
 def export(
-    network: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path, names: list[str], output: str,
+    network: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path, names: list[str], output: str, how: Graphs,
     dynamic_shapes: tuple[dict[int, torch.export.Dim], ...] | None = None,
 ) -> None:  # fmt: skip
-    """Write one network as one file, with fixed shapes unless ``dynamic_shapes`` says otherwise."""
+    """Write and check one network, with fixed shapes unless ``dynamic_shapes`` says otherwise."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of torch's own internals
         program = torch.onnx.export(
-            network.eval(), inputs, input_names=names, output_names=[output], dynamo=True, opset_version=OPSET,
+            network.eval(), inputs, input_names=names, output_names=[output], dynamo=True, opset_version=how.opset,
             dynamic_shapes=dynamic_shapes, verbose=False,
         )  # fmt: skip
     assert program is not None  # it is None only for the old exporter
-    proto = halve(anonymous(program.model_proto))
-    onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, path)
+    model = halve(anonymous(program.model))
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise UserError(
+            f"{path.name} needs {size / 1e6:.0f} MB and {path.parent.parent} has {free / 1e6:.0f} MB: make room there"
+        )
+    ir.save(model, path, external_data=path.with_suffix(".data").name if size >= how.external else None)
+    onnx.checker.check_model(path, full_check=True)
 
 
-def anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
+def anonymous(model: ir.Model) -> ir.Model:
     """Drop the exporter's notes on where each node came from: they name files of the machine that exported."""
     graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    return model
-
-
-def halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store each float32 weight that float16 holds exactly as float16, behind a Cast back to float32."""
-    graph = model.graph
-    casts = []
-    for weight in graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT:
-            continue
-        values = numpy_helper.to_array(weight)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if values.size < SMALL or not np.array_equal(half.astype(np.float32), values):
-            continue
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(half, name + "_half"))
-        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(casts + nodes)
+    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for part in (model, graph, *graph, *values):
+        part.metadata_props.clear()
+        part.doc_string = None
     return model

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -19,7 +18,7 @@ from dynadiff.generator import load_generator, save_generator, tiny_generator  #
 from dynadiff.image_encoder import ImageEncoder, ImageEncoderConfig  # noqa: E402
 from dynadiff.model import ModelConfig, new_model, save_model  # noqa: E402
 from dynadiff.windows import WindowSpec  # noqa: E402
-from exporters.onnx import export_onnx, halve  # noqa: E402
+from exporters.onnx import export_onnx  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -130,22 +129,6 @@ def test_exports_do_not_overwrite_what_is_no_engine(untrained: Path, tmp_path: P
     with pytest.raises(UserError, match="is no engine folder"):
         export_onnx(untrained, tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
-
-
-def test_half_precision_is_used_only_where_it_is_exact() -> None:
-    exact, odd = np.arange(400, dtype=np.float32), np.linspace(0, 1, 400, dtype=np.float32)
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Add", ["exact", "odd"], ["sum"])], "g", [],
-        [onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, [400])],
-        [onnx.numpy_helper.from_array(exact, "exact"), onnx.numpy_helper.from_array(odd, "odd")],
-    )  # fmt: skip
-    model = halve(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10))
-    types = {w.name: w.data_type for w in model.graph.initializer}
-    assert types == {"exact_half": onnx.TensorProto.FLOAT16, "odd": onnx.TensorProto.FLOAT}
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    np.testing.assert_array_equal(session.run(None, {})[0], exact + odd)
 
 
 def test_decoding_needs_no_torch(untrained: Path) -> None:

@@ -1,0 +1,128 @@
+"""How graphs are written: their opset, weights in a file of their own, the same bytes each time, guidance 1."""
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+from dynadiff.engine import Sampler, file_digest, initial_noise, paint  # noqa: E402
+from dynadiff.engine_onnx import open_session  # noqa: E402
+from dynadiff.engines import open_decoder  # noqa: E402
+from dynadiff.errors import UserError  # noqa: E402
+from dynadiff.model import Step, load_model  # noqa: E402
+from exporters.onnx import Graphs, export_onnx, write_brain, write_step  # noqa: E402
+
+NETWORKS = ("brain", "step", "decoder")
+WINDOW = np.random.default_rng(0).standard_normal((48, 6), np.float32)
+
+
+@pytest.fixture(scope="module")
+def external(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine whose weights are all in files of their own."""
+    folder = tmp_path_factory.mktemp("external") / "onnx"
+    assert export_onnx(least, folder, Graphs(external=1)) == []
+    return folder
+
+
+def test_weights_in_a_file_of_their_own_are_part_of_the_engine(least: Path, external: Path) -> None:
+    reference, other = open_decoder("torch", least, 1), open_decoder("onnx", external, 1)
+    manifest = other.manifest
+    assert set(manifest.files) >= {f"{name}.{kind}" for name in NETWORKS for kind in ("onnx", "data")}
+    noise = initial_noise(0, manifest.latent_shape)
+    one, two = (paint(d.engine, WINDOW, noise, manifest.steps).astype(int) for d in (reference, other))
+    assert np.abs(one - two).max() <= 1
+    assert one.std() > 1
+    for name in NETWORKS:
+        assert len((external / f"{name}.onnx").read_bytes()) < 200_000
+        onnx.checker.check_model(external / f"{name}.onnx", full_check=True)
+    data = external / "step.data"
+    kept = data.read_bytes()
+    for damaged in (kept[:-1], bytes([kept[0] ^ 1]) + kept[1:], None):
+        data.unlink()
+        if damaged is not None:
+            data.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"step\.data is missing or not the file that was exported"):
+            open_decoder("onnx", external)
+        data.write_bytes(kept)
+
+
+def test_another_process_writes_the_same_bytes(least: Path, external: Path, tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from exporters.onnx import Graphs, export_onnx
+export_onnx(Path({str(least)!r}), Path({str(tmp_path / "onnx")!r}), Graphs(external=1))
+"""
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": root}
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
+    first, second = ({p.name: file_digest(p) for p in sorted(f.iterdir())} for f in (external, tmp_path / "onnx"))
+    assert first == second
+
+
+def test_nothing_of_adapters_and_of_time_embedding_is_left(external: Path) -> None:
+    graph = onnx.load(external / "step.onnx").graph
+    names = [name for node in graph.node for name in (node.name, *node.input, *node.output)]
+    names += [weight.name for weight in graph.initializer]
+    for gone in ("lora", "base_layer", "time_emb"):
+        assert not [name for name in names if gone in name]
+    assert not {"Sin", "Cos"} & {node.op_type for node in graph.node}
+
+
+@pytest.mark.parametrize("opset", [18, 20, 23])
+def test_every_opset_gives_the_same_step(least: Path, opset: int, tmp_path: Path) -> None:
+    write_step(load_model(least, merged=True), tmp_path / "step.onnx", Graphs(opset=opset))
+    model = onnx.load(tmp_path / "step.onnx")
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == opset
+    assert ("Attention" in {node.op_type for node in model.graph.node}) == (opset == 23)
+    assert not model.functions
+    assert {node.domain for node in model.graph.node} == {""}
+    reference = load_model(least, merged=True)
+    given = {
+        "latent": torch.randn(1, 12, 4, 4), "tokens": torch.randn(1, 5, 8), "timestep": torch.tensor([501]),
+        "guidance": torch.tensor(4.0), "coefficients": torch.tensor([1.1, -0.15]),
+    }  # fmt: skip
+    with torch.no_grad():
+        expected = Step(reference.generator.unet)(*given.values())
+    result = open_session(tmp_path / "step.onnx", 1).run(None, {k: v.numpy() for k, v in given.items()})[0]
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_an_engine_for_guidance_1_has_one_half_and_no_other_guidance(least: Path, tmp_path: Path) -> None:
+    export_onnx(least, tmp_path / "onnx", guidance=1)
+    inputs = {i.name: list(i.shape) for i in open_session(tmp_path / "onnx" / "step.onnx", 1).get_inputs()}
+    assert inputs == {"latent": [1, 12, 4, 4], "tokens": [1, 5, 8], "timestep": [1], "coefficients": [2]}
+    ours, reference = open_decoder("onnx", tmp_path / "onnx", 1), open_decoder("torch", least, 1, Sampler(guidance=1))
+    noise = initial_noise(0, ours.manifest.latent_shape)
+    one, two = (paint(d.engine, WINDOW, noise, 4).astype(int) for d in (ours, reference))
+    assert np.abs(one - two).max() <= 1
+    with pytest.raises(UserError, match="exported for guidance 1, not 3"):
+        open_decoder("onnx", tmp_path / "onnx", 1, Sampler(guidance=3))
+
+
+def test_a_disk_too_full_is_told_before_anything_is_written(
+    least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1000, 900, 100))
+    with pytest.raises(UserError, match=r"the disk is too full for .* and 0\.0 MB are free: make room"):
+        export_onnx(least, tmp_path / "onnx")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("wrong", "said"), [({"precision": "int8"}, "float, half"), ({"opset": 17}, "18, 20, 23")])
+def test_what_is_not_offered_is_refused(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=f"choose one of {said}"):
+        Graphs(**wrong)
+
+
+def test_weights_stay_in_the_graph_below_the_limit(least: Path, tmp_path: Path) -> None:
+    model = load_model(least, merged=True)
+    write_brain(model, tmp_path / "one.onnx", Graphs(external=1 << 20))
+    write_brain(model, tmp_path / "two.onnx", Graphs(external=1 << 10))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.onnx", "two.data", "two.onnx"]
