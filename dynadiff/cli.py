@@ -30,9 +30,13 @@ def train(
     subject: Subject = 1,
     generator: Annotated[
         str,
-        typer.Option(help="A diffusers folder, or 'embedded'; without it the small one is trained first."),
+        typer.Option(help="Diffusers folder, hub id, or 'embedded'; without it the small one is trained first."),
     ] = "generator",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    betas: Annotated[
+        Path | None,
+        typer.Option(help="Learn from these betas instead: an npz (betas, images, split), or a folder of NSD's."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in OUT.")] = False,
 ) -> None:
     """Train a decoder on every session but the first, whose pictures are held out."""
@@ -41,9 +45,38 @@ def train(
 
     if out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
-    if generator not in ("generator", "embedded"):
+    if generator not in ("generator", "embedded") and Path(generator).is_dir():
         generator = str(Path(generator).resolve())
+    if betas is not None:
+        from dynadiff.report import print_pixel_scores
+        from dynadiff.train_betas import train_betas
+
+        if generator == "generator":
+            raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
+        print_pixel_scores(train_betas(betas, out, preset, generator, steps, root, subject))
+        return
     train_recipe(Recipe(preset, _phantom(root, subject), subject, out, generator, steps))
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Consolidated weights of one subject (.bin, .pt, .safetensors).")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    generator: Annotated[str, typer.Option(help="Folder or hub id of Versatile Diffusion, for its configuration.")],
+    subject: Subject = 1,
+    root: Annotated[Path | None, typer.Option(help="NSD tree that has the subject's nsdgeneral mask.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="The mask itself (NIfTI, above 0), instead of the tree.")] = None,
+) -> None:
+    """Make a model folder of the authors' weights."""
+    if (root is None) == (mask is None):
+        raise UserError("give the subject's mask, either with --root (an NSD tree) or with --mask (one file)")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: give --out another name")
+    _torch()
+    from dynadiff.official import import_official, read_subject
+
+    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out)
+    typer.echo(f"{out}: a decoder of subject {subject}; {others} tensors of the checkpoint are no part of the model")
 
 
 @app.command()
@@ -99,11 +132,12 @@ def export(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="phantom: how real it is; haxby: a real recording, all folds.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby).")] = None,
+    name: Annotated[str, typer.Argument(help="phantom: how real it is; haxby, miyawaki: real recordings, all folds.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby, miyawaki).")] = None,
     out: Annotated[Path, typer.Option(help="Where it keeps what it has done.")] = Path("studies"),
     root: Root = None,
     subject: Subject = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute, to see that it runs (miyawaki).")] = False,
 ) -> None:
     """Remake a table of the README."""
     if name == "phantom":
@@ -118,8 +152,15 @@ def study(
         if data is None:
             raise UserError("the haxby study needs the recording: give its folder with --data")
         print_haxby(data, out)
+    elif name == "miyawaki":
+        if data is None:
+            raise UserError("the miyawaki study needs the recording: give its folder with --data")
+        _torch()
+        from dynadiff.studies.miyawaki import print_miyawaki
+
+        print_miyawaki(data, out, quick)
     else:
-        raise UserError(f"there is no study {name!r}: choose phantom or haxby")
+        raise UserError(f"there is no study {name!r}: choose phantom, haxby or miyawaki")
 
 
 def main() -> None:

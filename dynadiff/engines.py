@@ -34,11 +34,6 @@ class Decoder:
     mode: str = ""  # how the engine runs, where it has more than one way and the user should know which
 
 
-def generator_folder(name: str, model: Path) -> Path:
-    """The folder of a generator as a model names it: relative to the model's own, or ``embedded``."""
-    return EMBEDDED / "generator" if name == "embedded" else (model / name)
-
-
 def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = ENGINES_OWN) -> Decoder:
     """Open the engine of that kind in an engine folder, or in the subfolder ``kind`` of a model folder.
 

@@ -6,20 +6,26 @@ conditioned on image tokens. Knows pictures, latents and tokens; knows nothing o
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.nn import functional as F
 
 from dynadiff.diffusion import Schedule
+from dynadiff.engines import EMBEDDED
 from dynadiff.errors import UserError
+from dynadiff.image_branch import load_unet
 from dynadiff.image_encoder import ImageEncoder
 
 CONFIG = "generator.json"
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
+HUB_FILES = [CONFIG, *(f"{part}/*" for part in ("unet", "image_unet", "vae", "scheduler"))]
 
 
 @dataclass
@@ -107,14 +113,39 @@ def save_generator(generator: Generator, encoder: ImageEncoder | None, folder: P
     (folder / CONFIG).write_text(json.dumps(config) + "\n")
 
 
+def locate(name: str, beside: Path) -> Path:
+    """The folder of a generator: in the package (``embedded``), ``beside`` a model, anywhere, or fetched from the hub.
+
+    A hub id is ``owner/name``, with ``@revision`` if need be; a folder of that name comes first.
+    """
+    if name == "embedded":
+        return EMBEDDED / "generator"
+    if (beside / name).exists() or not HUB_ID.fullmatch(name):
+        return beside / name
+    owner_name, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(owner_name, revision=revision or None, allow_patterns=HUB_FILES))
+    except OSError as error:  # without a network, or without such a name: the hub's errors are all of this kind
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{name} is no folder here and the hub did not give it ({reason}): give a folder") from error
+
+
 def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> Generator:
-    """Open a generator folder; weights stored in half precision are widened to ``dtype``."""
-    for part in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"):
-        if not (folder / part).is_file():
-            raise UserError(f"{folder} is no generator folder, {part} is missing: give a folder in diffusers layout")
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, local_files_only=True)
+    """Open a generator folder; weights stored in half precision are widened to ``dtype``.
+
+    Versatile Diffusion's own folder will do: its ``image_unet`` is taken for the U-Net, without a text branch.
+    """
+    part = "image_unet" if (folder / "image_unet").is_dir() else "unet"
+    for needed in (f"{part}/config.json", "vae/config.json", "scheduler/scheduler_config.json"):
+        if not (folder / needed).is_file():
+            raise UserError(f"{folder} is no generator folder, {needed} is missing: give a folder in diffusers layout")
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, local_files_only=True)
-    noise = DDIMScheduler.load_config(folder / "scheduler")
+    return assemble(load_unet(folder / part, dtype), vae, folder)
+
+
+def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
+    """A generator of two networks, with the noise schedule and the sizes that a generator folder states."""
+    noise = DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
     if noise["beta_schedule"] != "scaled_linear":
         raise UserError(f"the noise schedule in {folder} is {noise['beta_schedule']}: only scaled_linear is supported")
     schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])

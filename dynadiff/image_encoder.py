@@ -79,7 +79,7 @@ class ImageEncoder(nn.Module):
 
 
 @torch.no_grad()
-def encode_pictures(encoder: ImageEncoder, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def encode_pictures(encoder: nn.Module, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The tokens (n, k, d) of uint8 pictures (n, s, s, 3)."""
     batches = torch.from_numpy(pictures).split(256)
     return torch.cat([encoder(b.permute(0, 3, 1, 2).float() / 127.5 - 1) for b in batches]).numpy()

@@ -1,8 +1,14 @@
-"""A trained decoder as a folder: brain module, adapters, mask and the resolved choices; loaded strictly, no pickle."""
+"""A trained decoder as a folder: brain module, adapters, mask and the resolved choices; loaded strictly, no pickle.
+
+``model.json`` names the weight files and their digests. They may lie outside the folder, as those do that several
+subjects share; then every subject has a model folder of its own, and any command takes it.
+"""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -11,13 +17,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dynadiff.brain import BrainConfig, BrainModule
+from dynadiff.brain import BrainConfig, BrainModule, SharedBrain, adapt, shared_state
 from dynadiff.cleaning import Cleaning
-from dynadiff.engine import MASK, load_mask, mask_digest
-from dynadiff.engines import generator_folder as generator_folder
+from dynadiff.engine import MASK, file_digest, load_mask, mask_digest
 from dynadiff.errors import UserError
-from dynadiff.generator import Generator, decode, load_generator, to_pixels
-from dynadiff.lora import add_lora, load_lora, merge_lora, save_lora
+from dynadiff.generator import Generator, decode, load_generator, locate, to_pixels
+from dynadiff.lora import Adaptation, load_trained, merge_lora, set_trainable, trained, trained_state
 from dynadiff.windows import WindowSpec
 
 CONFIG = "model.json"
@@ -31,12 +36,13 @@ class ModelConfig:
     window: WindowSpec
     cleaning: Cleaning
     brain: BrainConfig
-    generator: str  # folder, relative to the model's; "embedded" for the one in the package
-    lora_rank: int = 4
-    lora_alpha: float = 4.0
+    generator: str  # a folder, relative to the model's or not, "embedded" for the one in the package, or a hub id
+    adaptation: Adaptation = field(default_factory=Adaptation)
     steps: int = 20  # sampling steps and guidance that it was judged with
     guidance: float = 3.0
     trained_on: str = ""  # one line for a reader
+    brain_files: Mapping[str, str] = field(default_factory=dict)  # weight files and their sha256, set when saved
+    unet_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,50 +56,162 @@ class Model:
     affine: NDArray[np.float64]
 
     def trainable(self) -> list[nn.Parameter]:
-        lora = [p for name, p in self.generator.unet.named_parameters() if "lora_" in name]
-        return [*self.brain.parameters(), *lora]
+        return [*self.brain.parameters(), *trained(self.generator.unet).values()]
+
+
+@dataclass
+class SharedModel:
+    """One brain module and one adapted generator for several subjects; masks and affines by subject."""
+
+    configs: Mapping[str, ModelConfig]
+    brain: SharedBrain
+    generator: Generator
+    masks: Mapping[str, NDArray[np.bool_]]
+    affines: Mapping[str, NDArray[np.float64]]
+
+    def trainable(self) -> list[nn.Parameter]:
+        return [*self.brain.parameters(), *trained(self.generator.unet).values()]
+
+    def for_subject(self, name: str) -> Model:
+        """One subject's model: its brain module by itself, the same generator."""
+        brain = self.brain.for_subject(name)
+        return Model(self.configs[name], brain, self.generator, self.masks[name], self.affines[name])
 
 
 def new_model(config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Model:
-    """An untrained model: brain module from scratch, generator frozen, adapters at zero."""
-    generator.freeze()
-    add_lora(generator.unet, config.lora_rank, config.lora_alpha)
+    """An untrained model: brain module from scratch, generator frozen but for what learns, adapters at zero."""
+    set_trainable(generator.freeze().unet, config.adaptation)
     return Model(config, BrainModule(config.brain), generator, mask, affine)
+
+
+def new_shared_model(
+    configs: Mapping[str, ModelConfig], generator: Generator, masks: Mapping[str, NDArray[np.bool_]],
+    affines: Mapping[str, NDArray[np.float64]],
+) -> SharedModel:  # fmt: skip
+    """An untrained model of several subjects, who must agree in all but subject and voxels."""
+    set_trainable(generator.freeze().unet, next(iter(configs.values())).adaptation)
+    brain = SharedBrain({name: config.brain for name, config in configs.items()})
+    return SharedModel(configs, brain, generator, masks, affines)
+
+
+def adapted_model(
+    pretrained: Model, config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64]
+) -> Model:
+    """A model of a new subject: subject and timestep layers from scratch, all the rest starts as pretrained (app. E).
+
+    Raises ValueError when the two differ in more of their brain modules than voxels, or in what of the U-Net learns.
+    """
+    same = replace(config.brain, voxels=pretrained.config.brain.voxels) == pretrained.config.brain
+    if not same or config.adaptation != pretrained.config.adaptation:
+        raise ValueError("a pretrained model can only be adapted to another subject, not to other sizes or layers")
+    model = new_model(config, generator, mask, affine)
+    model.brain = adapt(pretrained.brain, config.brain.voxels)
+    load_trained(generator.unet, trained_state(pretrained.generator.unet))
+    return model
+
+
+def generator_folder(name: str, model: Path) -> Path:
+    """Where the generator of the model in that folder is."""
+    return locate(name, model)
 
 
 def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write the folder; ``dtype`` float16 halves its size. The generator is only referred to."""
     folder.mkdir(parents=True, exist_ok=True)
-    brain = {k: v.detach().to(dtype).contiguous() for k, v in model.brain.state_dict().items()}
-    save_file(brain, folder / "brain.safetensors")
-    save_lora(model.generator.unet, folder / "lora.safetensors")
-    nib.save(nib.Nifti1Image(model.mask.astype(np.uint8), model.affine), folder / MASK)
-    (folder / CONFIG).write_text(json.dumps(asdict(model.config), indent=1) + "\n")
+    brain = _write(model.brain.state_dict(), folder / "brain.safetensors", dtype)
+    unet = _write_unet(model.generator.unet, folder, model.config.adaptation, dtype)
+    _write_config(model.config, folder, model.mask, model.affine, [brain], unet)
+
+
+def save_shared_model(model: SharedModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write what is shared into the folder, and for every subject a model folder ``subject-NAME`` that refers to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = _write(shared_state(model.brain), folder / "shared.safetensors", dtype)
+    unet = _write_unet(model.generator.unet, folder, next(iter(model.configs.values())).adaptation, dtype)
+    for name, config in model.configs.items():
+        home = folder / f"subject-{name}"
+        home.mkdir(exist_ok=True)
+        own = _write(model.brain.subjects[name].state_dict(), home / "brain.safetensors", dtype)
+        beside = f"../{config.generator}" if (folder / config.generator).is_dir() else config.generator
+        here = replace(config, generator=beside)
+        _write_config(here, home, model.masks[name], model.affines[name], [own, shared], unet)
 
 
 def load_model(folder: Path, merged: bool = False) -> Model:
     """Open a model folder in float32; ``merged`` folds the adapters into the U-Net, for decoding."""
+    config = load_config(folder)
+    mask = load_mask(folder)
+    if mask_digest(mask) != config.mask_sha256:
+        raise UserError(f"{folder / MASK} is not the mask that this model was trained with: put the original back")
+    model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, _affine(folder))
+    try:
+        model.brain.load_state_dict(_read(folder, config.brain_files))
+        load_trained(model.generator.unet, _read(folder, config.unet_files))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the weights in {folder} are not those of its {CONFIG}: train it again") from error
+    if merged:
+        merge_lora(model.generator.unet)
+    model.brain.eval()
+    return model
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """What a model folder says of itself. Raises UserError for a key that is unknown or missing."""
     path = folder / CONFIG
     try:
         raw = json.loads(path.read_text())
         if set(raw) != {f.name for f in fields(ModelConfig)}:
             raise ValueError(f"keys {sorted(set(raw) ^ {f.name for f in fields(ModelConfig)})}")
-        kinds = {"window": WindowSpec, "cleaning": Cleaning, "brain": BrainConfig}
-        config = ModelConfig(**raw | {name: kind(**raw[name]) for name, kind in kinds.items()})
+        kinds: dict[str, Any] = {
+            "window": WindowSpec, "cleaning": Cleaning, "brain": BrainConfig, "adaptation": Adaptation
+        }  # fmt: skip
+        for name, kind in kinds.items():
+            if wrong := set(raw[name]) ^ {f.name for f in fields(kind)}:
+                raise ValueError(f"keys {sorted(wrong)} of {name}")
+        return ModelConfig(**raw | {name: kind(**raw[name]) for name, kind in kinds.items()})
     except FileNotFoundError:
         raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not a model of this version ({error}): train it again") from None
-    mask = load_mask(folder)
-    if mask_digest(mask) != config.mask_sha256:
-        raise UserError(f"{folder / MASK} is not the mask that this model was trained with: put the original back")
-    model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, _affine(folder))
-    model.brain.load_state_dict({k: v.float() for k, v in load_file(folder / "brain.safetensors").items()})
-    load_lora(model.generator.unet, folder / "lora.safetensors")
-    if merged:
-        merge_lora(model.generator.unet)
-    model.brain.eval()
-    return model
+
+
+def _write(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> Path:
+    new = path.with_suffix(".new")  # the file that is there survives a disk that is full
+    save_file({k: v.detach().to(dtype).contiguous() for k, v in state.items()}, new)
+    return new.replace(path)
+
+
+def _write_unet(unet: nn.Module, folder: Path, adaptation: Adaptation, dtype: torch.dtype) -> list[Path]:
+    if adaptation.trainable == "none":
+        return []
+    path = folder / ("lora.safetensors" if adaptation.trainable == "lora" else "unet.safetensors")
+    return [_write(trained_state(unet), path, dtype)]
+
+
+def _write_config(
+    config: ModelConfig, folder: Path, mask: NDArray[np.bool_], affine: NDArray[np.float64], brain: list[Path],
+    unet: list[Path],
+) -> None:  # fmt: skip
+    nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), folder / MASK)
+    brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
+    complete = replace(config, brain_files=brain_files, unet_files=unet_files)
+    new = folder / f"{CONFIG}.new"
+    new.write_text(json.dumps(asdict(complete), indent=1) + "\n")
+    new.replace(folder / CONFIG)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.name if path.parent == folder else f"../{path.name}"
+
+
+def _read(folder: Path, files: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of weight files whose digests are right, in float32."""
+    state: dict[str, Tensor] = {}
+    for name, sha256 in files.items():
+        if not (folder / name).is_file() or file_digest(folder / name) != sha256:
+            raise UserError(f"{folder / name} is missing or not the file that was saved: put the original back")
+        state |= {k: v.float() for k, v in load_file(folder / name).items()}
+    return state
 
 
 def _affine(folder: Path) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Tables for people: prints what the evaluation and the phantom study find. Knows no arithmetic of its own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -8,8 +9,11 @@ from rich.table import Table
 from dynadiff.evaluation import Row, Score, evaluate
 from dynadiff.model import load_model
 from dynadiff.nsd import NSD
+from dynadiff.pixel_scores import Level, PixelScores
 from dynadiff.recipes import nsd_trials
 from dynadiff.studies.phantom import measure
+
+PIXEL_TITLE = "test trials: mean [95 % interval over pictures] (what chance reaches once in twenty times)"
 
 
 def print_evaluation(folder: Path, root: Path, subject: int, seed: int) -> None:
@@ -26,6 +30,21 @@ def print_evaluation(folder: Path, root: Path, subject: int, seed: int) -> None:
     levels = (first.two_way.chance, first.top1.chance, first.two_way_pixels.chance)
     table.add_row("chance (95th percentile of permutations)", *(f"{100 * level:.1f} %" for level in levels), "")
     Console(width=150).print(table)
+
+
+def print_pixel_scores(scores: Mapping[str, PixelScores]) -> None:
+    """Pixel correlation and identification of every decoder, with intervals and chance levels."""
+    table = Table("decoder", "pixel r", "pairwise", "pairwise, truths", "own picture first", title=PIXEL_TITLE)
+    for decoder, s in scores.items():
+        levels = (_level(s.pixel_r, 1, 2), *(_level(v, 100, 1) for v in (s.two_way, s.two_way_truth, s.top1)))
+        table.add_row(decoder, *levels)
+    Console(width=160).print(table)
+
+
+def _level(level: Level, times: float, digits: int) -> str:
+    mean, low, high, chance = (f"{times * v:.{digits}f}" for v in (level.mean, level.low, level.high, level.chance))
+    unit = " %" if times == 100 else ""
+    return f"{mean}{unit} [{low}, {high}] ({chance})"
 
 
 def print_phantom(root: Path, subject: int) -> None:

@@ -18,6 +18,7 @@ from dynadiff.engine import initial_noise
 from dynadiff.generator import posterior, to_unit
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.loop import log_to, save_sheet, steps_from
+from dynadiff.lora import trained
 from dynadiff.model import Model, paint_batch
 
 DIAGNOSE_EVERY = 100
@@ -180,12 +181,12 @@ def _mixed(windows: tuple[Tensor, Tensor], pick: Tensor, share: float) -> Tensor
 
 
 class _Adapters(nn.Module):
-    """The adapters of a model's U-Net as a module of their own, so that a checkpoint holds nothing frozen."""
+    """What learns of a model's U-Net as a module of its own, so that a checkpoint holds nothing frozen."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        named = [(n, p) for n, p in model.generator.unet.named_parameters() if "lora_" in n]
-        self.adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in named})
+        named = trained(model.generator.unet)
+        self.adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in named.items()})
 
 
 @torch.no_grad()

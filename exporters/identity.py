@@ -1,5 +1,6 @@
 """What the record of a build says of files: digests of weights and graphs, and what the graphs take and give."""
 
+import json
 from pathlib import Path
 
 import onnx
@@ -15,7 +16,8 @@ TYPES = {
 
 def weight_digests(model: Path, generator: Path) -> dict[str, str]:
     """File to sha256 of all that a decoder's numbers come from; the generator may lie in any folder."""
-    names = ("model.json", MASK, "brain.safetensors", "lora.safetensors")
+    described = json.loads((model / "model.json").read_text())
+    names = ("model.json", MASK, *described["brain_files"], *described["unet_files"])
     digests = {name: file_digest(model / name) for name in names}
     for path in sorted(generator.rglob("*")):
         if path.suffix in (".json", ".safetensors"):

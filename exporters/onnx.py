@@ -120,7 +120,7 @@ def _build(model: Model, model_folder: Path, folder: Path, how: Graphs) -> Build
         choices={
             "opset": how.opset,
             "guidance": "one half" if config.guidance == 1 else "both halves",
-            "lora_scale": config.lora_alpha / config.lora_rank,
+            "lora_scale": config.adaptation.alpha / config.adaptation.rank,
         },
         libraries={"torch": torch.__version__, "onnx": onnx.__version__},
         exporter=EXPORTER,

@@ -214,7 +214,7 @@ def _is_of(home: Path, model: Path) -> bool:
     """Whether an engine was made of the weights that lie in the model's folder."""
     known = _manifest(home)
     weights = known.build.weights if known is not None and known.build is not None else {}
-    own = {name: digest for name, digest in weights.items() if "/" not in name}
+    own = {name: digest for name, digest in weights.items() if not name.startswith("generator/")}
     return bool(own) and all((model / n).is_file() and file_digest(model / n) == d for n, d in own.items())
 
 

@@ -24,8 +24,9 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (("export", "tflite", "--out", "x"), "choose onnx, trt or trt-rtx"),
         (("export", "onnx", "--targets", "8.9", "--out", "x"), "--targets belongs to trt-rtx"),
-        (("study", "astrology"), "choose phantom or haxby"),
+        (("study", "astrology"), "choose phantom, haxby or miyawaki"),
         (("study", "haxby"), "give its folder with --data"),
+        (("study", "miyawaki"), "give its folder with --data"),
     ],
 )
 def test_a_wrong_word_is_one_sentence(arguments: tuple[str, ...], said: str) -> None:

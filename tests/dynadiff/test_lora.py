@@ -1,12 +1,24 @@
 """Adapters sit on cross-attention alone, start as the identity, and merging them changes nothing but the names."""
 
-from pathlib import Path
+import copy
 
 import pytest
 
 torch = pytest.importorskip("torch")
+from diffusers import UNet2DConditionModel  # noqa: E402
+
+from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.generator import tiny_generator  # noqa: E402
-from dynadiff.lora import add_lora, load_lora, merge_lora, save_lora  # noqa: E402
+from dynadiff.image_branch import UNET  # noqa: E402
+from dynadiff.lora import (  # noqa: E402
+    Adaptation,
+    add_lora,
+    load_trained,
+    merge_lora,
+    set_trainable,
+    trained,
+    trained_state,
+)
 
 
 @pytest.fixture
@@ -47,27 +59,73 @@ def test_only_cross_attention_learns() -> None:
 
 
 def test_versatile_diffusion_gets_the_published_number_of_parameters() -> None:
-    diffusers = pytest.importorskip("diffusers")
     with torch.device("meta"):
-        unet = diffusers.UNet2DConditionModel(cross_attention_dim=768, sample_size=64)
+        unet = UNet2DConditionModel(**UNET)
         assert sum(p.numel() for p in unet.parameters()) == 859_520_964
         assert sum(p.numel() for p in add_lora(unet)) == 397_824
 
 
-def test_adapters_survive_the_disk_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
-    one, two = tiny_generator().unet, tiny_generator().unet
-    for unet in (one, two):
-        add_lora(unet)
-    stir(one)
-    save_lora(one, tmp_path / "lora.safetensors")
-    load_lora(two, tmp_path / "lora.safetensors")
-    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
-        if "lora_" in name:
-            torch.testing.assert_close(a, b)
-    from safetensors.torch import load_file, save_file
+COUNTS = {
+    "lora": 397_824,
+    "cross-attention": 43_962_560,
+    "linear": 270_209_280,
+    "all": 859_520_964,
+    "none": 0,
+}
 
-    tensors = load_file(tmp_path / "lora.safetensors")
-    tensors.pop(next(iter(tensors)))
-    save_file(tensors, tmp_path / "less.safetensors")
+
+@pytest.mark.parametrize("trainable", COUNTS)
+def test_what_learns_at_full_size(trainable: str) -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**UNET)
+        assert len(unet.state_dict()) == 686
+        set_trainable(unet, Adaptation(trainable))
+    assert sum(p.numel() for p in trained(unet).values()) == COUNTS[trainable]
+
+
+@pytest.mark.parametrize(("rank", "alpha", "scale"), [(4, 4.0, 1.0), (8, 16.0, 2.0)])
+def test_an_adapter_adds_alpha_over_rank_times_its_product(rank: int, alpha: float, scale: float) -> None:
+    torch.manual_seed(0)
+    unet = tiny_generator().unet
+    set_trainable(unet, Adaptation(rank=rank, alpha=alpha))
+    stir(unet)
+    layer = unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k
+    x = torch.randn(3, 64)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    assert a.shape[0] == rank
+    torch.testing.assert_close(layer(x), layer.base_layer(x) + scale * x @ a.T @ b.T)
+
+
+def test_targets_choose_the_modules() -> None:
+    unet = tiny_generator().unet
+    set_trainable(unet, Adaptation(targets=r".*\.attn2\.to_q"))
+    assert all(".attn2.to_q." in name for name in trained(unet))
+    with pytest.raises(UserError, match="attn3"):
+        set_trainable(tiny_generator().unet, Adaptation(targets=r".*\.attn3\.to_q"))
+
+
+@pytest.mark.parametrize("trainable", COUNTS)
+def test_what_learnt_goes_from_one_network_to_another(trainable: str, inputs) -> None:
+    torch.manual_seed(0)
+    one = tiny_generator().unet.eval()
+    two = copy.deepcopy(one)
+    for unet in (one, two):
+        set_trainable(unet, Adaptation(trainable))
+    with torch.no_grad():
+        for parameter in trained(one).values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        assert torch.equal(one(*inputs).sample, two(*inputs).sample) == (trainable == "none")
+        load_trained(two, trained_state(one))
+        assert torch.equal(one(*inputs).sample, two(*inputs).sample)
+
+
+@pytest.mark.parametrize("change", [lambda s: s.popitem(), lambda s: s.update(more=torch.zeros(1))])
+def test_weights_of_another_network_are_refused(change) -> None:
+    unet = tiny_generator().unet
+    add_lora(unet)
+    state = trained_state(unet)
+    change(state)
     with pytest.raises(ValueError, match="does not fit"):
-        load_lora(two, tmp_path / "less.safetensors")
+        load_trained(unet, state)
+    with pytest.raises(ValueError, match="choose one of lora"):
+        Adaptation("everything")

@@ -106,7 +106,7 @@ def test_an_engine_without_adapters_is_not_the_decoder(untrained: Path, tmp_path
     from dynadiff import model
 
     shutil.copytree(untrained / "onnx", tmp_path / "right")
-    monkeypatch.setattr(model, "load_lora", lambda unet, path: None)  # as new: their second half is zero
+    monkeypatch.setattr(model, "load_trained", lambda unet, weights: None)  # as new: their second half is zero
     export_onnx(untrained, tmp_path / "wrong")
     shutil.copyfile(tmp_path / "wrong" / "step.onnx", tmp_path / "right" / "step.onnx")
     raw = json.loads((tmp_path / "right" / MANIFEST).read_text())

@@ -195,7 +195,7 @@ def test_graphs_of_another_model_are_not_built_from(tmp_path: Path, monkeypatch)
         assert source == model / "onnx"
     with onnx_engine(model / "onnx", tmp_path) as source:
         assert source == model / "onnx"
-    (model / "model.json").write_text(json.dumps(json.loads((model / "model.json").read_text()) | {"lora_alpha": 2.0}))
+    (model / "model.json").write_text(json.dumps(json.loads((model / "model.json").read_text()) | {"guidance": 2.0}))
     pytest.importorskip("torch")
     asked = []
     monkeypatch.setattr("exporters.onnx.export_onnx", lambda folder, out, say: asked.append((folder, out)))
