@@ -1,7 +1,9 @@
 """The command line of training and export. Knows options; a command imports what it starts."""
 
+import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +21,17 @@ app = typer.Typer(
 
 Root = Annotated[Path | None, typer.Option(help="NSD tree; the phantom's, made on first use, without it.")]
 Subject = Annotated[int, typer.Option(help="Whose brain.")]
+Shift = Annotated[int, typer.Option(help="Rows by which windows are moved from the published place.")]
+Length = Annotated[int, typer.Option(min=1, help="Volumes of a window.")]
+Sessions = Annotated[str | None, typer.Option(help="Which scan sessions, 1-3 or 1,2; all of NSD's without it.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Go on with the runs that are there.")]
 Model = Annotated[Path | None, typer.Option(help="Model folder; the embedded one without it.")]
 
 
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
-    preset: Annotated[str, typer.Option(help="phantom, or paper.")] = "phantom",
+    preset: Annotated[str, typer.Option(help="phantom, paper or released.")] = "phantom",
     root: Root = None,
     subject: Subject = 1,
     generator: Annotated[
@@ -37,13 +43,36 @@ def train(
         Path | None,
         typer.Option(help="Learn from these betas instead: an npz (betas, images, split), or a folder of NSD's."),
     ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Instead of the preset's; repeatable.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="standard, first-session, time-resolved or time-resolved-disjoint.")
+    ] = None,
+    shift: Shift = 0,
+    length: Annotated[int | None, typer.Option(min=1, help="Volumes of a window, instead of the preset's.")] = None,
+    sessions: Sessions = None,
+    allow_missing: AllowMissing = False,
+    store: Annotated[Path | None, typer.Option(help="What dynadiff prepare wrote; the tree is not read then.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
+    deepspeed: Annotated[
+        bool, typer.Option("--deepspeed", help="ZeRO-2, optimiser on the CPU; under accelerate launch.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in OUT.")] = False,
 ) -> None:
-    """Train a decoder on every session but the first, whose pictures are held out."""
+    """Train a decoder. Under `accelerate launch -m dynadiff train …`, on several GPUs and machines.
+
+    The preset says which pictures are held out: the phantom's first session, the shared pictures of NSD.
+    """
     _torch()
+    from dynadiff.presets import preset as named
     from dynadiff.recipes import Recipe, train_recipe
 
-    if out.exists() and any(out.iterdir()) and not resume:
+    options = {"steps": steps, "split": split, "length": length}
+    choices = named(preset, [*(changes or []), *(f"{key}={value}" for key, value in options.items() if value)])
+    choices = replace(choices, offset=choices.offset + shift)
+    main = int(os.environ.get("RANK", "0")) == 0
+    if main and out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
     if generator not in ("generator", "embedded") and Path(generator).is_dir():
         generator = str(Path(generator).resolve())
@@ -53,9 +82,51 @@ def train(
 
         if generator == "generator":
             raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
-        print_pixel_scores(train_betas(betas, out, preset, generator, steps, root, subject))
+        print_pixel_scores(train_betas(betas, out, preset, choices, generator, root, subject))
         return
-    train_recipe(Recipe(preset, _phantom(root, subject), subject, out, generator, steps))
+    where = None if store else _phantom(root, subject)
+    asked = tuple(commands.numbers("--sessions", sessions)) if sessions else None
+    line = train_recipe(
+        Recipe(
+            preset, choices, where, subject, out, generator, store, asked, allow_missing, tensorboard, deepspeed
+        )
+    )  # fmt: skip
+    if main:
+        typer.echo(f"{out}: {line}")
+
+
+@app.command()
+def prepare(
+    store: Annotated[Path, typer.Option(help="Folder to write; a folder a subject.")],
+    root: Root = None,
+    subjects: Annotated[str, typer.Option(help="Whose brains: 1,2 or 1-4.")] = "1",
+    cleaning: Annotated[
+        str, typer.Option(help="offline: of the whole run; online: as it is served; or both.")
+    ] = "both",
+    shift: Shift = 0,
+    length: Length = 6,
+    picture_size: Annotated[int, typer.Option(min=8, help="Pixels; what the generator makes.")] = 512,
+    sessions: Sessions = None,
+    allow_missing: AllowMissing = False,
+    jobs: Annotated[int, typer.Option(help="Runs at a time; -1: one a core.")] = -1,
+) -> None:
+    """Clean every run once, for training to cut windows from; goes on where it was interrupted."""
+    if cleaning not in ("offline", "online", "both"):
+        raise UserError(f"--cleaning {cleaning} is no way to clean: choose offline, online or both")
+    from dynadiff.nsd import NSD
+    from dynadiff.prepare import prepare_subject, wanted_runs
+    from dynadiff.store import store_home
+    from dynadiff.windows import WindowSpec
+
+    asked = commands.numbers("--sessions", sessions) if sessions else None
+    kinds = ("offline", "online") if cleaning == "both" else (cleaning,)
+    for subject in commands.numbers("--subjects", subjects):
+        nsd = NSD(_phantom(root, subject))
+        keys, missing = wanted_runs(nsd, subject, asked, allow_missing)
+        spec, home = WindowSpec(WindowSpec().offset + shift, length), store_home(store, subject)
+        made = prepare_subject(nsd, subject, keys, home, spec, kinds, picture_size, jobs)
+        size = sum(f.stat().st_size for f in home.rglob("*") if f.is_file()) / 1e9
+        typer.echo(f"{home}: {len(made.runs)} runs, {size:.2f} GB" + (f", without {missing}" if missing else ""))
 
 
 @app.command("import")

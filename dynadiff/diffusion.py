@@ -1,7 +1,8 @@
-"""The noise schedule and DDIM as arithmetic. Numpy only: it knows no network and no device.
+"""The noise schedule and its samplers as arithmetic. Numpy only: it knows no network and no device.
 
 DDIM with eta = 0 is affine in the latent and the predicted noise, ``x <- a x + b eps``, so a sampler is a table of
-two columns (Song, Meng & Ermon, 2021, eq. 12; Dynadiff, sec. 2.3 samples with 20 such steps).
+two columns (Song, Meng & Ermon, 2021, eq. 12; Dynadiff, sec. 2.3 samples with 20 such steps). Ancestral DDPM, with
+which the released code samples, has a third: ``x <- a x + b eps + s z`` with fresh normal z (Ho et al., 2020, eq. 7).
 """
 
 from dataclasses import dataclass
@@ -42,3 +43,19 @@ class Schedule:
         then = abar[np.maximum(t - self.train_steps // steps, 0)]
         a = np.sqrt(then / now)
         return np.stack([a, np.sqrt(1 - then) - a * np.sqrt(1 - now)], axis=1)
+
+    def ddpm(self, steps: int) -> NDArray[np.float64]:
+        """Columns a, b, s of ``x <- a x + b eps + s z`` for each step, noisiest first, (steps, 3).
+
+        The mean of the posterior of the earlier latent, and its variance "fixed_small". After the last step no noise
+        is left (signal share 1), so that its variance is nothing but the floor of 1e-20.
+        """
+        abar = self.alphas_cumprod()
+        t = self.timesteps(steps)
+        earlier = t - self.train_steps // steps
+        now, then = abar[t], np.where(earlier >= 0, abar[np.maximum(earlier, 0)], 1.0)
+        kept = now / then  # the alpha of this step
+        a = np.sqrt(then) * (1 - kept) / (1 - now) / np.sqrt(now) + np.sqrt(kept) * (1 - then) / (1 - now)
+        b = -np.sqrt(then) * (1 - kept) / (1 - now) * np.sqrt(1 - now) / np.sqrt(now)
+        variance = np.maximum((1 - then) / (1 - now) * (1 - kept), 1e-20)
+        return np.stack([a, b, np.sqrt(variance)], axis=1)

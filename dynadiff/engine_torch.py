@@ -18,7 +18,7 @@ class TorchEngine:
         torch.backends.cudnn.allow_tf32 = False  # this engine is what others are held to
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._brain = model.brain.to(self._device)
-        self._step = Step(model.generator.unet.to(self._device))
+        self._step = Step(model.generator.unet, model.null).to(self._device)
         self._render = Render(model.generator).to(self._device)
         self._timesteps = torch.from_numpy(manifest.schedule.timesteps(manifest.steps)).to(self._device)
         self._ab = torch.from_numpy(manifest.schedule.ddim(manifest.steps)).float().to(self._device)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dynadiff.baselines import nearest, ridge
 from dynadiff.data import Trials
@@ -26,7 +27,8 @@ from dynadiff.identification import (
     two_way,
 )
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
-from dynadiff.model import Model, Render, generator_folder, load_model, paint_batch
+from dynadiff.model import Model, Render, generator_folder, load_model
+from dynadiff.sampling import Sampling, paint
 from dynadiff.scenes import CATEGORIES
 
 BATCH = 64
@@ -66,12 +68,14 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
     def row(decoder: str, pictures: NDArray[np.uint8]) -> Row:
         return _row(decoder, pictures, test, encoder)
 
-    def paint(generator: Generator, tokens: NDArray[np.float32]) -> NDArray[np.uint8]:
-        config, batches = model.config, torch.from_numpy(tokens).split(BATCH)
-        return np.concatenate([paint_batch(generator, b, noise, config.steps, config.guidance) for b in batches])
+    def painted(generator: Generator, tokens: NDArray[np.float32], null: Tensor | None = None) -> NDArray[np.uint8]:
+        config, numbers = model.config, range(len(tokens))
+        sampling = Sampling(config.sampler, config.steps, config.guidance, seed)
+        batches = [(torch.from_numpy(tokens[k : k + BATCH]), numbers[k : k + BATCH]) for k in numbers[::BATCH]]
+        return np.concatenate([paint(generator, b, items, sampling, null, noise) for b, items in batches])
 
     for how, windows in (("online", test.online), ("offline cleaning", test.offline)):
-        yield row(f"Dynadiff, {how}", paint(model.generator, brain_tokens(model, windows)))
+        yield row(f"Dynadiff, {how}", painted(model.generator, brain_tokens(model, windows), model.null))
     seen = train.pictures[train.seen]
     yield row("nearest neighbour, online", seen[nearest(train.online, test.online)])
     latents = latent_means(plain, train.pictures)[train.seen]
@@ -80,8 +84,8 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
     fitted = ridge(train.online, targets, train.runs, test.online)
     low, tokens = np.split(fitted, [latents[0].size], axis=1)
     yield row("ridge to VAE latents, online", render(plain, low.reshape(-1, *latents.shape[1:])))
-    yield row("ridge to tokens, same generator, online", paint(plain, tokens.reshape(-1, *own.shape[1:])))
-    yield row("ceiling: the picture's own tokens", paint(plain, encode_pictures(encoder, test.pictures)[test.seen]))
+    yield row("ridge to tokens, same generator, online", painted(plain, tokens.reshape(-1, *own.shape[1:])))
+    yield row("ceiling: the picture's own tokens", painted(plain, encode_pictures(encoder, test.pictures)[test.seen]))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import nn
 
 from dynadiff.checkpoint import load_checkpoint, save_checkpoint
+from dynadiff.whole import whole
 
 CHECKPOINT_EVERY = 250
 
@@ -33,7 +34,7 @@ def steps_from(
     seed: int, description: str,
 ) -> Iterator[int]:  # fmt: skip
     """Yield the steps still to be done, each with its learning rate set and torch reseeded; checkpoints as it goes."""
-    done = load_checkpoint(path, modules, optimiser)
+    done, _ = load_checkpoint(path, modules, optimiser)
     for step in track(range(done, steps), description, total=steps, completed=done):
         for group in optimiser.param_groups:
             group["lr"] = lr * lr_factor(step, steps, warmup)
@@ -43,9 +44,16 @@ def steps_from(
             save_checkpoint(path, step + 1, modules, optimiser)
 
 
-def log_to(path: Path) -> Callable[..., None]:
-    """A function that appends its keyword arguments as one JSON line."""
+def log_to(path: Path, done: int | None = None) -> Callable[..., None]:
+    """A function that appends its keyword arguments as one JSON line.
+
+    Lines of steps after ``done`` are dropped first: they were lost with what came after the last checkpoint.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if done is not None and path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done]
+        with whole(path) as new:
+            new.write_text("".join(f"{line}\n" for line in lines))
 
     def log(**values: float) -> None:
         with path.open("a") as file:

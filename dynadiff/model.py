@@ -14,18 +14,21 @@ import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dynadiff.brain import BrainConfig, BrainModule, SharedBrain, adapt, shared_state
+from dynadiff.checkpoint import save_tensors
 from dynadiff.cleaning import Cleaning
 from dynadiff.engine import MASK, file_digest, load_mask, mask_digest
 from dynadiff.errors import UserError
 from dynadiff.generator import Generator, decode, load_generator, locate, to_pixels
 from dynadiff.lora import Adaptation, load_trained, merge_lora, set_trainable, trained, trained_state
+from dynadiff.whole import whole
 from dynadiff.windows import WindowSpec
 
 CONFIG = "model.json"
+NULL = "null.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class ModelConfig:
     adaptation: Adaptation = field(default_factory=Adaptation)
     steps: int = 20  # sampling steps and guidance that it was judged with
     guidance: float = 3.0
+    sampler: str = "ddim"  # or "ddpm"; an engine is always DDIM
+    unconditional: str = "zeros"  # what guidance leads away from; or "learned"
     trained_on: str = ""  # one line for a reader
     brain_files: Mapping[str, str] = field(default_factory=dict)  # weight files and their sha256, set when saved
     unet_files: Mapping[str, str] = field(default_factory=dict)
@@ -54,9 +59,10 @@ class Model:
     generator: Generator
     mask: NDArray[np.bool_]
     affine: NDArray[np.float64]
+    null: nn.Parameter | None = None  # the learned unconditional tokens (n, d); None: zeros
 
     def trainable(self) -> list[nn.Parameter]:
-        return [*self.brain.parameters(), *trained(self.generator.unet).values()]
+        return [*self.brain.parameters(), *trained(self.generator.unet).values(), *_of(self.null)]
 
 
 @dataclass
@@ -68,20 +74,21 @@ class SharedModel:
     generator: Generator
     masks: Mapping[str, NDArray[np.bool_]]
     affines: Mapping[str, NDArray[np.float64]]
+    null: nn.Parameter | None = None
 
     def trainable(self) -> list[nn.Parameter]:
-        return [*self.brain.parameters(), *trained(self.generator.unet).values()]
+        return [*self.brain.parameters(), *trained(self.generator.unet).values(), *_of(self.null)]
 
     def for_subject(self, name: str) -> Model:
         """One subject's model: its brain module by itself, the same generator."""
         brain = self.brain.for_subject(name)
-        return Model(self.configs[name], brain, self.generator, self.masks[name], self.affines[name])
+        return Model(self.configs[name], brain, self.generator, self.masks[name], self.affines[name], self.null)
 
 
 def new_model(config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Model:
     """An untrained model: brain module from scratch, generator frozen but for what learns, adapters at zero."""
     set_trainable(generator.freeze().unet, config.adaptation)
-    return Model(config, BrainModule(config.brain), generator, mask, affine)
+    return Model(config, BrainModule(config.brain), generator, mask, affine, _null(config))
 
 
 def new_shared_model(
@@ -89,9 +96,10 @@ def new_shared_model(
     affines: Mapping[str, NDArray[np.float64]],
 ) -> SharedModel:  # fmt: skip
     """An untrained model of several subjects, who must agree in all but subject and voxels."""
-    set_trainable(generator.freeze().unet, next(iter(configs.values())).adaptation)
+    first = next(iter(configs.values()))
+    set_trainable(generator.freeze().unet, first.adaptation)
     brain = SharedBrain({name: config.brain for name, config in configs.items()})
-    return SharedModel(configs, brain, generator, masks, affines)
+    return SharedModel(configs, brain, generator, masks, affines, _null(first))
 
 
 def adapted_model(
@@ -101,12 +109,15 @@ def adapted_model(
 
     Raises ValueError when the two differ in more of their brain modules than voxels, or in what of the U-Net learns.
     """
-    same = replace(config.brain, voxels=pretrained.config.brain.voxels) == pretrained.config.brain
-    if not same or config.adaptation != pretrained.config.adaptation:
+    was = pretrained.config
+    same = replace(config.brain, voxels=was.brain.voxels) == was.brain and config.adaptation == was.adaptation
+    if not same or config.unconditional != was.unconditional:
         raise ValueError("a pretrained model can only be adapted to another subject, not to other sizes or layers")
     model = new_model(config, generator, mask, affine)
     model.brain = adapt(pretrained.brain, config.brain.voxels)
     load_trained(generator.unet, trained_state(pretrained.generator.unet))
+    if model.null is not None and pretrained.null is not None:
+        model.null.data.copy_(pretrained.null.data)
     return model
 
 
@@ -119,7 +130,7 @@ def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float32) -
     """Write the folder; ``dtype`` float16 halves its size. The generator is only referred to."""
     folder.mkdir(parents=True, exist_ok=True)
     brain = _write(model.brain.state_dict(), folder / "brain.safetensors", dtype)
-    unet = _write_unet(model.generator.unet, folder, model.config.adaptation, dtype)
+    unet = _write_unet(model, model.config.adaptation, folder, dtype)
     _write_config(model.config, folder, model.mask, model.affine, [brain], unet)
 
 
@@ -127,7 +138,7 @@ def save_shared_model(model: SharedModel, folder: Path, dtype: torch.dtype = tor
     """Write what is shared into the folder, and for every subject a model folder ``subject-NAME`` that refers to it."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = _write(shared_state(model.brain), folder / "shared.safetensors", dtype)
-    unet = _write_unet(model.generator.unet, folder, next(iter(model.configs.values())).adaptation, dtype)
+    unet = _write_unet(model, next(iter(model.configs.values())).adaptation, folder, dtype)
     for name, config in model.configs.items():
         home = folder / f"subject-{name}"
         home.mkdir(exist_ok=True)
@@ -146,7 +157,10 @@ def load_model(folder: Path, merged: bool = False) -> Model:
     model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, _affine(folder))
     try:
         model.brain.load_state_dict(_read(folder, config.brain_files))
-        load_trained(model.generator.unet, _read(folder, config.unet_files))
+        beside = _read(folder, config.unet_files)
+        if model.null is not None:
+            model.null.data.copy_(beside.pop("null", torch.empty(0)))
+        load_trained(model.generator.unet, beside)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the weights in {folder} are not those of its {CONFIG}: train it again") from error
     if merged:
@@ -176,16 +190,16 @@ def load_config(folder: Path) -> ModelConfig:
 
 
 def _write(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> Path:
-    new = path.with_suffix(".new")  # the file that is there survives a disk that is full
-    save_file({k: v.detach().to(dtype).contiguous() for k, v in state.items()}, new)
-    return new.replace(path)
+    save_tensors(path, {k: v.detach().to(dtype).contiguous() for k, v in state.items()})
+    return path
 
 
-def _write_unet(unet: nn.Module, folder: Path, adaptation: Adaptation, dtype: torch.dtype) -> list[Path]:
-    if adaptation.trainable == "none":
-        return []
+def _write_unet(model: Model | SharedModel, adaptation: Adaptation, folder: Path, dtype: torch.dtype) -> list[Path]:
+    """What was learned of the generator, and the unconditional tokens."""
     path = folder / ("lora.safetensors" if adaptation.trainable == "lora" else "unet.safetensors")
-    return [_write(trained_state(unet), path, dtype)]
+    learned = adaptation.trainable != "none"
+    written = [_write(trained_state(model.generator.unet), path, dtype)] if learned else []
+    return written if model.null is None else [*written, _write({"null": model.null}, folder / NULL, torch.float32)]
 
 
 def _write_config(
@@ -195,9 +209,8 @@ def _write_config(
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), folder / MASK)
     brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
     complete = replace(config, brain_files=brain_files, unet_files=unet_files)
-    new = folder / f"{CONFIG}.new"
-    new.write_text(json.dumps(asdict(complete), indent=1) + "\n")
-    new.replace(folder / CONFIG)
+    with whole(folder / CONFIG) as new:
+        new.write_text(json.dumps(asdict(complete), indent=1) + "\n")
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -214,6 +227,14 @@ def _read(folder: Path, files: Mapping[str, str]) -> dict[str, Tensor]:
     return state
 
 
+def _of(null: nn.Parameter | None) -> list[nn.Parameter]:
+    return [] if null is None else [null]
+
+
+def _null(config: ModelConfig) -> nn.Parameter | None:
+    return nn.Parameter(torch.zeros(config.brain.tokens)) if config.unconditional == "learned" else None
+
+
 def _affine(folder: Path) -> NDArray[np.float64]:
     return np.asarray(nib.load(folder / MASK).affine, np.float64)
 
@@ -221,18 +242,23 @@ def _affine(folder: Path) -> NDArray[np.float64]:
 class Step(nn.Module):
     """One guided DDIM step: both halves of classifier-free guidance, their combination and the update.
 
-    eps = e_u + g (e_c − e_u); x ← a x + b eps. The unconditional half sees zero tokens, as the released code does.
+    eps = e_u + g (e_c − e_u); x ← a x + b eps. The unconditional half sees zero tokens, as the released code does,
+    or the learned ones (n, d) of the paper.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
+    null: Tensor | None
+
+    def __init__(self, unet: nn.Module, null: Tensor | None = None) -> None:
         super().__init__()
         self.unet = unet
+        self.register_buffer("null", None if null is None else null.detach(), persistent=False)
 
     def forward(
         self, latent: Tensor, tokens: Tensor, timestep: Tensor, guidance: Tensor, coefficients: Tensor
     ) -> Tensor:
         """The next latents (b, c, h, w); tokens (b, n, d), timestep (1,) int64, guidance (), coefficients (2,)."""
-        both = torch.cat([torch.zeros_like(tokens), tokens])
+        nothing = torch.zeros_like(tokens) if self.null is None else self.null.to(tokens.dtype).expand_as(tokens)
+        both = torch.cat([nothing, tokens])
         free, guided = self.unet(torch.cat([latent, latent]), timestep, both, return_dict=False)[0].chunk(2)
         update: Tensor = coefficients[0] * latent + coefficients[1] * (free + guidance * (guided - free))
         return update

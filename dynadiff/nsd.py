@@ -109,6 +109,7 @@ class NSD:
             events=rows_of(design, self._categories),
             volumes=bold.volumes,
             picture=self._picture_named,
+            design_rows=DESIGN_ROWS,
         )
 
     def mask(self, subject: int) -> NDArray[np.bool_]:

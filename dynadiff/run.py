@@ -36,3 +36,9 @@ class Run:
     events: tuple[Event, ...]
     volumes: Callable[[], Iterator[NDArray[np.generic]]]
     picture: Callable[[str], NDArray[np.uint8]]
+    design_rows: int | None = None  # volumes that the design speaks of, where they are fewer: NSD has 225 of 226
+
+    @property
+    def rows(self) -> int:
+        """Volumes that may be in a window of training; whole-run cleaning is of these."""
+        return self.design_rows or self.n_volumes

@@ -20,7 +20,7 @@ from dynadiff.image_encoder import ImageEncoder
 from dynadiff.model import Model, ModelConfig, generator_folder, load_model, new_model, paint_batch, save_model
 from dynadiff.nsd import NSD
 from dynadiff.pixel_scores import PixelScores, pixel_scores
-from dynadiff.training import PRESETS, Training, train, warm_start
+from dynadiff.training import Training, train, warm_start
 from dynadiff.windows import WindowSpec
 
 NO_TIME = WindowSpec(offset=0, length=1)
@@ -51,12 +51,9 @@ def fit_betas(
 
 
 def train_betas(
-    source: Path, out: Path, preset: str, generator: str, steps: int | None, root: Path | None, subject: int
+    source: Path, out: Path, preset: str, config: Training, generator: str, root: Path | None, subject: int
 ) -> dict[str, PixelScores]:
     """Train on an npz, or on a folder of NSD's betas with the tree ``root``; scores on the test split, by decoder."""
-    if preset not in PRESETS:
-        raise UserError(f"there is no preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
     home = generator_folder(generator, out)
     network = load_generator(home)
     betas = read_betas(source, root, subject, network.picture_size)

@@ -1,210 +1,189 @@
 """Trains Dynadiff: one stage, one loss, the generator frozen but for adapters on its cross-attention.
 
-Careil, Benchetrit & King (2025), sec. 2.3 and appendix B; the loss as in facebookresearch/dynadiff. Every step draws
-its randomness from (seed, step), so a run that is interrupted and resumed is the run that was not.
+Careil, Benchetrit & King (2025), sec. 2.3 and appendix B; the loss is in `dynadiff.objective`, the loop in
+`dynadiff.fit`. Knows how windows and pictures become what they are called with.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynadiff.data import Trials
+from dynadiff.data import TrialSource
+from dynadiff.draws import item_rng
 from dynadiff.engine import initial_noise
-from dynadiff.generator import posterior, to_unit
+from dynadiff.fit import Stage, fit
+from dynadiff.generator import Generator, posterior, to_unit
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
-from dynadiff.loop import log_to, save_sheet, steps_from
-from dynadiff.lora import trained
-from dynadiff.model import Model, paint_batch
+from dynadiff.logs import Log
+from dynadiff.machines import open_accelerator
+from dynadiff.model import Model
+from dynadiff.objective import Objective, Regression
+from dynadiff.presets import PRESETS, Training
+from dynadiff.sampling import Sampling, paint
+from dynadiff.whole import new_array, whole
 
-DIAGNOSE_EVERY = 100
-WARM_LR, WARM_BATCH = 1e-3, 256
+__all__ = ["PRESETS", "Training", "train", "warm_start"]
 
-
-@dataclass(frozen=True)
-class Training:
-    """The choices of a training run. The defaults are the paper's."""
-
-    steps: int = 60_000
-    batch: int = 320
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: int = 1000
-    condition_dropout: float = 0.1  # share of samples whose tokens become zero, for guidance
-    offset_noise: float = 0.1  # deviation of the noise shared by all positions of a latent channel
-    warm_start: int = 0  # steps of regression to the generator's own image tokens first; the paper has none
-    anchor: float = 0.0  # weight of that regression beside the diffusion loss; the paper has none
-    online: float = 0.0  # share of windows cleaned as a decoder of the live run cleans them; the paper has none
-    width: int = 1552  # of the brain module
-    dropout: float = 0.5  # inside the brain module
-    guidance: float = 3.0  # of the pictures that are looked at while training, and then of the model
-    seed: int = 0
+WARM_LR, WARM_BATCH, WARM_UP = 1e-3, 256, 100
+LOOKED_AT, SHEET = 256, 16  # unseen trials of which the loss, and the pictures, are looked at
+BATCH = 64  # pictures or windows that are only looked at, at a time
 
 
-PRESETS = {
-    "paper": Training(),
-    # two cores see a hundredth of the paper's 19 million windows: the brain module starts where regression ends
-    "phantom": Training(
-        steps=400,
-        batch=64,
-        lr=1e-4,
-        weight_decay=0.05,
-        warmup=50,
-        warm_start=1500,
-        anchor=0.1,
-        online=0.5,
-        width=256,
-        dropout=0.4,
-        guidance=5.0,
-    ),
-}
+class Windows:
+    """Items of training: a window of a random trial, and what was seen. Each by a generator of its own."""
 
+    def __init__(
+        self, trials: TrialSource, online: float, latents: NDArray[np.float16] | None, tokens: Tensor | None
+    ) -> None:
+        self._trials, self._online, self._latents, self._tokens = trials, online, latents, tokens
 
-def cubic_timesteps(u: Tensor, train_steps: int = 1000) -> Tensor:
-    """Timesteps ⌊n (1 − u³)⌋ of uniform ``u`` in [0, 1): more of them where the latent is mostly noise."""
-    return (train_steps * (1 - u**3)).long().clamp(0, train_steps - 1)
+    def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+        picked = np.array([rng.integers(len(self._trials)) for rng in rngs], np.int64)
+        online = np.array([rng.random() < self._online for rng in rngs])
+        inputs: dict[str, Any] = {"windows": torch.from_numpy(self._trials.windows(picked, online))}
+        seen = self._trials.seen[picked]
+        if self._latents is not None:
+            mean, deviation = np.asarray(self._latents[:, seen], np.float32)
+            inputs |= {"mean": torch.from_numpy(mean), "deviation": torch.from_numpy(deviation)}
+        if self._tokens is not None:
+            inputs["targets"] = self._tokens[torch.from_numpy(seen)]
+        return picked, inputs
 
-
-def offset_noise(shape: torch.Size, strength: float) -> Tensor:
-    """Normal noise (b, c, h, w) plus ``strength`` times one value a channel, which frees the mean of the picture."""
-    return torch.randn(shape) + strength * torch.randn(*shape[:2], 1, 1)
-
-
-def diffusion_loss(
-    model: Model, windows: Tensor, mean: Tensor, deviation: Tensor, abar: Tensor, config: Training,
-    targets: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    """Mean squared error of the predicted noise, for windows (b, voxels, volumes) and their latents' posteriors.
-
-    With ``targets``, the pictures' own tokens (b, n, d), their squared error is added with weight ``anchor``.
-    """
-    x0 = mean + deviation * torch.randn_like(mean)
-    t = cubic_timesteps(torch.rand(len(x0)), len(abar))
-    noise = offset_noise(x0.shape, config.offset_noise)
-    a = abar[t][:, None, None, None]
-    tokens = model.brain(windows)
-    anchor = config.anchor * F.mse_loss(tokens.float(), targets) if targets is not None else torch.zeros(())
-    tokens = tokens * (torch.rand(len(tokens), 1, 1) >= config.condition_dropout)
-    predicted = model.generator.unet(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, tokens).sample
-    return F.mse_loss(predicted.float(), noise) + anchor
+    def runs_of(self, trials: NDArray[np.int64]) -> list[str]:
+        return [self._trials.run_names[k] for k in np.unique(self._trials.runs[trials])]
 
 
 def warm_start(
-    model: Model, trials: Trials, unseen: Trials, encoder: ImageEncoder, config: Training, work: Path
-) -> None:
+    model: Model, trials: TrialSource, unseen: TrialSource, encoder: ImageEncoder, config: Training, work: Path,
+    accelerator: Accelerator | None = None,
+) -> None:  # fmt: skip
     """Regress the image encoder's tokens of the seen pictures before the diffusion loss takes over.
 
     An option for generators with an image encoder of their own; Versatile Diffusion's is CLIP ViT-L/14.
     """
-    windows, seen = _windows(trials), torch.from_numpy(trials.seen)
-    targets = torch.from_numpy(encode_pictures(encoder, trials.pictures))
-    truth = torch.from_numpy(encode_pictures(encoder, unseen.pictures))[torch.from_numpy(unseen.seen)]
-    optimiser = torch.optim.AdamW(model.brain.parameters(), lr=WARM_LR, weight_decay=config.weight_decay)
-    parts: dict[str, nn.Module] = {"brain": model.brain}
-    log = log_to(work / "warm-start.jsonl")
-    where = work / "warm-start.safetensors"
-    for step in steps_from(where, parts, optimiser, config.warm_start, WARM_LR, 100, config.seed, "warm start"):
+    accelerator = accelerator or open_accelerator(config)
+    warm = replace(config, steps=config.warm_start, batch=WARM_BATCH, lr=WARM_LR, warmup=WARM_UP, ema=0.0)
+    source = Windows(trials, config.online, None, torch.from_numpy(encode_pictures(encoder, np.array(trials.pictures))))
+    few = np.arange(min(len(unseen), LOOKED_AT))
+    truth = torch.from_numpy(encode_pictures(encoder, unseen.pictures[unseen.seen[few]]))
+    windows = torch.from_numpy(unseen.windows(few, np.full(len(few), config.online > 0)))
+
+    @torch.no_grad()
+    def watch(step: int, log: Log) -> None:
+        model.brain.eval()
+        tokens = torch.cat([model.brain(part.to(accelerator.device)).cpu() for part in windows.split(BATCH)])
+        log.scalars(step, unseen=F.mse_loss(tokens, truth).item())
         model.brain.train()
-        pick = torch.randint(len(trials), (WARM_BATCH,))
-        loss = F.mse_loss(model.brain(_mixed(windows, pick, config.online)), targets[seen[pick]])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if (step + 1) % DIAGNOSE_EVERY == 0:
-            model.brain.eval()
-            with torch.no_grad():
-                error = F.mse_loss(model.brain(torch.from_numpy(unseen.online).float()), truth)
-            log(step=step + 1, loss=loss.item(), unseen=error.item())
+
+    model.brain.train()
+    fit(Stage("warm start", warm, work), Regression(model), {"brain": model.brain}, source, accelerator, watch)
+    model.brain.eval()
 
 
 def train(
-    model: Model, trials: Trials, unseen: Trials, config: Training, work: Path, encoder: ImageEncoder | None = None
-) -> None:
+    model: Model, trials: TrialSource, unseen: TrialSource, config: Training, work: Path,
+    encoder: ImageEncoder | None = None, accelerator: Accelerator | None = None, tensorboard: bool = False,
+) -> None:  # fmt: skip
     """Train in place, or go on from ``work/dynadiff.safetensors``; logs and sample sheets go to ``work`` too.
 
     ``unseen`` trials are only looked at: their loss and pictures are written every few hundred steps. ``encoder`` is
-    what the anchor needs, if there is one.
-    Raises FloatingPointError, naming the step, when the loss is no number; the last checkpoint stays.
+    what the anchor needs, if there is one. Raises UserError as `dynadiff.fit.fit` does.
     """
-    mean, deviation = latents(model, trials.pictures)
-    abar = torch.from_numpy(model.generator.schedule.alphas_cumprod()).float()
-    cleaned = _windows(trials)
-    own = torch.from_numpy(encode_pictures(encoder, trials.pictures)) if encoder and config.anchor else None
-    seen = torch.from_numpy(trials.seen)
-    optimiser = torch.optim.AdamW(model.trainable(), lr=config.lr, weight_decay=config.weight_decay)
-    parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Adapters(model)}
-    log = log_to(work / "dynadiff.jsonl")
-    where = work / "dynadiff.safetensors"
-    for step in steps_from(where, parts, optimiser, config.steps, config.lr, config.warmup, config.seed, "dynadiff"):
-        model.brain.train()
-        pick = torch.randint(len(trials), (config.batch,))
-        windows = _mixed(cleaned, pick, config.online)
-        shown = seen[pick]
-        with torch.autocast("cpu", torch.bfloat16):
-            latent = mean[shown].float(), deviation[shown].float()
-            targets = None if own is None else own[shown]
-            loss = diffusion_loss(model, windows, *latent, abar, config, targets)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
-        optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.trainable(), float("inf"))
-        optimiser.step()
-        if (step + 1) % 50 == 0:
-            log(step=step + 1, loss=loss.item(), gradient=float(norm))
-        if (step + 1) % DIAGNOSE_EVERY == 0:
-            log(step=step + 1, unseen=_unseen_loss(model, unseen, abar, config))
-            save_sheet(work.parent / "samples" / f"dynadiff-{step + 1:05d}.png", _sheet(model, unseen))
+    accelerator = accelerator or open_accelerator(config)
+    unet = model.generator.unet
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    with accelerator.main_process_first():
+        latents = latents_of(model.generator, trials.pictures, work / "latents")
+    own = torch.from_numpy(encode_pictures(encoder, np.array(trials.pictures))) if encoder and config.anchor else None
+    parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Trained(model)}
+    objective = Objective(model, config)
+    watch = _watch(model, objective, unseen, config, accelerator)
+    stage = Stage("dynadiff", config, work, tensorboard)
+    model.brain.train()
+    fit(stage, objective, parts, Windows(trials, config.online, latents, own), accelerator, watch)
     model.brain.eval()
+    if config.gradient_checkpointing:
+        unet.disable_gradient_checkpointing()
 
 
 @torch.no_grad()
-def latents(model: Model, pictures: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Posterior mean and deviation of every picture's latent, (p, c, h, w) in half precision, computed once."""
-    batches = torch.from_numpy(pictures).split(64)
-    parts = [posterior(model.generator, to_unit(batch)) for batch in batches]
-    return torch.cat([m.half() for m, _ in parts]), torch.cat([s.half() for _, s in parts])
+def latents_of(generator: Generator, pictures: NDArray[np.uint8], folder: Path) -> NDArray[np.float16]:
+    """Posterior mean and deviation of every picture's latent, (2, p, c, h, w), computed once and kept in ``folder``.
+
+    Mapped from the file: NSD's 10,000 pictures of a subject at 512 pixels make 655 MB.
+    """
+    path = folder / f"latents-{_digest(generator, pictures)}.npy"
+    if not path.exists():
+        shape = (2, len(pictures), *generator.latent_shape)
+        with whole(path) as new:
+            made = new_array(new, np.float16, shape)
+            for start in track(range(0, len(pictures), BATCH), "encoding pictures"):
+                few = slice(start, start + BATCH)
+                for k, part in enumerate(posterior(generator, to_unit(torch.from_numpy(np.array(pictures[few]))))):
+                    made[k, few] = part.half().numpy()
+            made.flush()
+            del made
+    mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return mapped
 
 
-def _windows(trials: Trials) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(trials.offline), torch.from_numpy(trials.online)
+def _digest(generator: Generator, pictures: NDArray[np.uint8]) -> str:
+    """Of the VAE's weights and the pictures: other ones have other latents."""
+    digest = hashlib.sha256(str(pictures.shape).encode())
+    for name, value in generator.vae.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    for start in range(0, len(pictures), BATCH):
+        digest.update(pictures[start : start + BATCH].tobytes())
+    return digest.hexdigest()[:16]
 
 
-def _mixed(windows: tuple[Tensor, Tensor], pick: Tensor, share: float) -> Tensor:
-    """Picked windows, each cleaned online with probability ``share`` and as part of its whole run otherwise."""
-    online = torch.rand(len(pick), 1, 1) < share
-    return torch.where(online, windows[1][pick], windows[0][pick]).float()
-
-
-class _Adapters(nn.Module):
-    """What learns of a model's U-Net as a module of its own, so that a checkpoint holds nothing frozen."""
+class _Trained(nn.Module):
+    """What learns of a model beside its brain module, as a module of its own: a checkpoint holds nothing frozen."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        named = trained(model.generator.unet)
-        self.adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in named.items()})
+        named = [(n, p) for n, p in model.generator.unet.named_parameters() if p.requires_grad]
+        self.adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in named})
+        if model.null is not None:
+            self.null = model.null
 
 
-@torch.no_grad()
-def _unseen_loss(model: Model, unseen: Trials, abar: Tensor, config: Training) -> float:
-    model.brain.eval()
-    torch.manual_seed(0)
-    few = slice(0, 512)
-    mean, deviation = latents(model, unseen.pictures[unseen.seen[few]])
-    windows = torch.from_numpy(unseen.online[few]).float()
-    return diffusion_loss(model, windows, mean.float(), deviation.float(), abar, config).item()
-
-
-def _sheet(model: Model, unseen: Trials) -> list[NDArray[np.uint8]]:
-    """Seen pictures above pictures decoded from single, causally cleaned trials that training never saw."""
-    model.brain.eval()
-    windows = torch.from_numpy(unseen.online[:16]).float()
+def _watch(
+    model: Model, objective: Objective, unseen: TrialSource, config: Training, accelerator: Accelerator
+) -> Callable[[int, Log], None]:
+    """Loss and pictures of single trials that training never saw, causally cleaned if any are; always the same ones."""
+    few = np.arange(min(len(unseen), LOOKED_AT))
+    windows = torch.from_numpy(unseen.windows(few, np.full(len(few), config.online > 0)))
+    shown = unseen.pictures[unseen.seen[few]]
     noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
-    with torch.no_grad():
-        tokens = model.brain(windows)
-    painted = paint_batch(model.generator, tokens, noise, model.config.steps, model.config.guidance)
-    return [unseen.pictures[unseen.seen[:16]], painted]
+    sampling = Sampling(config.sampler, config.sampling_steps, config.guidance)
+
+    @torch.no_grad()
+    def watch(step: int, log: Log) -> None:
+        model.brain.eval()
+        model.generator.vae.to(accelerator.device)
+        losses = []
+        for start in range(0, len(few), BATCH):
+            part = slice(start, start + BATCH)
+            latent = posterior(model.generator, to_unit(torch.from_numpy(shown[part]).to(accelerator.device)))
+            rngs = [item_rng(config.seed, "validation", 0, int(k)) for k in few[part]]
+            losses.append(objective(windows[part].to(accelerator.device), *latent, rngs))
+        log.scalars(step, unseen=torch.cat(losses).mean().item())
+        tokens = model.brain(windows[:SHEET].to(accelerator.device))
+        log.sheet(
+            step, [shown[:SHEET], paint(model.generator, tokens, range(len(tokens)), sampling, model.null, noise)]
+        )
+        model.brain.train()
+
+    return watch

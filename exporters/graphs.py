@@ -42,20 +42,29 @@ class Brain(nn.Module):
 class GuidedStep(nn.Module):
     """One guided DDIM step; computes what `dynadiff.model.Step` does, for fewer products.
 
+    With learned unconditional tokens ``null`` (n, d) both halves attend to theirs.
     Raises ValueError when adapters are not merged, or keys or values have a bias.
     """
 
-    def __init__(self, unet: Any, train_steps: int, dtype: torch.dtype = torch.float32) -> None:
+    null: Tensor | None
+
+    def __init__(
+        self, unet: Any, train_steps: int, dtype: torch.dtype = torch.float32, null: Tensor | None = None
+    ) -> None:
         super().__init__()
-        attend_guided_half(unet)
+        if null is None:
+            attend_guided_half(unet)
+        self.register_buffer("null", None if null is None else null.detach().to(dtype))
         self.unet, self.dtype = prepared(unet, train_steps, dtype), dtype
 
     def forward(
         self, latent: Tensor, tokens: Tensor, timestep: Tensor, guidance: Tensor, coefficients: Tensor
     ) -> Tensor:
         """The next latents (b, c, h, w); tokens (b, n, d), timestep (1,) int64, guidance (), coefficients (2,)."""
-        both = torch.cat([latent, latent]).to(self.dtype)
-        noise = self.unet(both, timestep, tokens.to(self.dtype), return_dict=False)[0].float()
+        both, seen = torch.cat([latent, latent]).to(self.dtype), tokens.to(self.dtype)
+        if self.null is not None:
+            seen = torch.cat([self.null.expand_as(seen), seen])
+        noise = self.unet(both, timestep, seen, return_dict=False)[0].float()
         free, guided = noise.chunk(2)
         update: Tensor = coefficients[0] * latent + coefficients[1] * (free + guidance * (guided - free))
         return update

@@ -148,7 +148,7 @@ def write_step(model: Model, path: Path, how: Graphs = FLOAT) -> None:
         unguided = UnguidedStep(generator.unet, generator.schedule.train_steps, dtype)
         export(unguided, (*state, coefficients), path, [*names, "coefficients"], "next", how)
     else:
-        guided = GuidedStep(generator.unet, generator.schedule.train_steps, dtype)
+        guided = GuidedStep(generator.unet, generator.schedule.train_steps, dtype, model.null)
         inputs = (*state, torch.tensor(3.0), coefficients)
         export(guided, inputs, path, [*names, "guidance", "coefficients"], "next", how)
 

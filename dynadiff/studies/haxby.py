@@ -43,6 +43,7 @@ TRAINING = Training(
     width=96,
     dropout=0.5,
     guidance=5.0,
+    precision="bf16",
 )
 DRAWS = 2000
 

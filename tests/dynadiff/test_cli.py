@@ -54,3 +54,30 @@ def test_a_missing_model_says_how_to_make_one(tmp_path: Path) -> None:
     done = dynadiff("export", "onnx", "--model", tmp_path / "none", "--out", tmp_path / "engine")
     assert done.returncode == 2
     assert "dynadiff train --out" in done.stderr
+
+
+def test_prepare_and_train_from_the_store(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from dynadiff.phantom_tree import write_tree
+
+    tree, store, out = tmp_path / "tree", tmp_path / "store", tmp_path / "out"
+    write_tree(tree, [1], [1, 2], [1], shapes={1: (12, 14, 10)})
+    tell = ("--root", tree, "--store", store, "--sessions", "1-3", "--picture-size", 64, "--jobs", 1)
+    refused = dynadiff("prepare", *tell)
+    assert (refused.returncode, "sessions 3 of subject 1" in refused.stderr) == (2, True)
+    done = dynadiff("prepare", *tell, "--allow-missing")
+    assert (done.returncode, "2 runs" in done.stdout, "without sessions 3" in done.stdout) == (0, True, True)
+    tiny = ("--generator", "embedded", "--set", "warm_start=2", "--set", "width=8", "--set", "batch=4", "--steps", 2)
+    run = ("train", "--store", store, "--out", out, *tiny)
+    done = dynadiff(*run)
+    assert done.returncode == 0, done.stderr
+    assert "preset phantom, split first-session" in done.stdout
+    assert (out / "model.json").exists()
+    runs = {line.split("\t")[0] for line in (out / "work" / "test-trials.tsv").read_text().splitlines()[1:]}
+    assert runs == {"sub-01_ses-nsd01_task-nsdcore_run-01"}
+    changed = dynadiff(*run, "--resume", "--set", "lr=1")
+    assert (changed.returncode, "begun with lr" in changed.stderr) == (2, True)
+    shifted = dynadiff("train", "--store", store, "--out", tmp_path / "new", *tiny, "--shift", 1)
+    assert (shifted.returncode, "prepare another store" in shifted.stderr) == (2, True)
+    unknown = dynadiff("train", "--store", store, "--out", tmp_path / "new", "--set", "colour=red")
+    assert (unknown.returncode, "names no choice" in unknown.stderr, unknown.stderr.count("\n")) == (2, True, 1)

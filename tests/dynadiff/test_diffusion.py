@@ -57,3 +57,35 @@ def test_the_scheduler_of_diffusers_agrees() -> None:
 def test_impossible_step_counts_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match="sampling steps"):
         Schedule().timesteps(steps)
+
+
+def test_ddpm_has_the_released_variance_and_ends_without_noise() -> None:
+    table = Schedule().ddpm(20)
+    assert table[0, 2] ** 2 == pytest.approx(0.41524, abs=1e-5)
+    assert table[-1, 2] == pytest.approx(1e-10)
+
+
+@given(steps=st.integers(1, 250), seed=st.integers(0, 2**32 - 1))
+def test_ddpm_with_a_perfect_predictor_lands_on_the_clean_latent(steps: int, seed: int) -> None:
+    schedule, rng = Schedule(), np.random.default_rng(seed)
+    abar, clean, x = schedule.alphas_cumprod(), rng.standard_normal(7), rng.standard_normal(7)
+    for t, (a, b, s) in zip(schedule.timesteps(steps), schedule.ddpm(steps), strict=True):
+        eps = (x - np.sqrt(abar[t]) * clean) / np.sqrt(1 - abar[t])
+        x = a * x + b * eps + s * rng.standard_normal(7)
+    np.testing.assert_allclose(x, clean, atol=1e-8)
+
+
+def test_the_ddpm_of_diffusers_agrees() -> None:
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
+        timestep_spacing="leading", variance_type="fixed_small",
+    )  # fmt: skip
+    theirs.set_timesteps(20)
+    schedule, x, eps = Schedule(), torch.randn(1, 4, 3, 3), torch.randn(1, 4, 3, 3)
+    assert theirs.timesteps.tolist() == schedule.timesteps(20).tolist()
+    for t, (a, b, s) in zip(schedule.timesteps(20), schedule.ddpm(20), strict=True):
+        z = torch.randn(eps.shape, generator=torch.Generator().manual_seed(1))
+        step = theirs.step(eps, int(t), x, generator=torch.Generator().manual_seed(1)).prev_sample
+        torch.testing.assert_close(step, a * x + b * eps + s * z, atol=1e-5, rtol=1e-5)

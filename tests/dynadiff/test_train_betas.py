@@ -15,6 +15,7 @@ from dynadiff.train_betas import train_betas  # noqa: E402
 from dynadiff.training import Training  # noqa: E402
 
 VOXELS = 30
+SHORT = Training(steps=2, batch=4, warmup=1, width=8, online=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +40,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynadiff.pixel_scores.DRAWS", 100)
-    monkeypatch.setattr("dynadiff.train_betas.PRESETS", {"short": Training(batch=4, warmup=1, width=8, online=0.5)})
 
 
 def test_betas_become_a_model_without_time(source: Path, generator: str, tmp_path: Path) -> None:
-    scores = train_betas(source, tmp_path / "out", "short", generator, 2, None, 1)
+    scores = train_betas(source, tmp_path / "out", "short", SHORT, generator, None, 1)
     assert set(scores) == {"Dynadiff", "ridge to pixels", "mean training picture"}
     assert scores["ridge to pixels"].top1.mean > scores["ridge to pixels"].top1.chance
     assert scores["mean training picture"].top1.mean < 0.3
     model = load_model(tmp_path / "out")
     assert (model.config.tr, model.config.window.length) == (0.0, 1)
     assert model.brain(torch.randn(2, VOXELS, 1)).shape == (2, 25, 16)
-    again = train_betas(source, tmp_path / "out", "short", generator, 2, None, 1)
+    again = train_betas(source, tmp_path / "out", "short", SHORT, generator, None, 1)
     assert again == scores
 
 
@@ -60,20 +60,16 @@ def test_the_test_trials_teach_nothing(source: Path, generator: str, tmp_path: P
     arrays["betas"][arrays["split"] == "test"] = 0
     np.savez(tmp_path / "blank.npz", **arrays)
     for path, out in ((source, "one"), (tmp_path / "blank.npz", "two")):
-        train_betas(path, tmp_path / out, "short", generator, 2, None, 1)
+        train_betas(path, tmp_path / out, "short", SHORT, generator, None, 1)
     one, two = (load_model(tmp_path / out).brain.state_dict() for out in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_what_is_missing_is_one_sentence(
-    source: Path, generator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UserError, match="choose one of short"):
-        train_betas(source, tmp_path / "out", "long", generator, 2, None, 1)
-    monkeypatch.setattr("dynadiff.train_betas.PRESETS", {"warm": Training(warm_start=1)})
+def test_what_is_missing_is_one_sentence(source: Path, generator: str, tmp_path: Path) -> None:
+    warm = Training(warm_start=1)
     with pytest.raises(UserError, match="no image encoder"):
-        train_betas(source, tmp_path / "out", "warm", generator, 2, None, 1)
+        train_betas(source, tmp_path / "out", "warm", warm, generator, None, 1)
     with pytest.raises(UserError, match="no npz"):
-        train_betas(tmp_path / "none.npz", tmp_path / "out", "warm", generator, 2, None, 1)
+        train_betas(tmp_path / "none.npz", tmp_path / "out", "warm", warm, generator, None, 1)
     with pytest.raises(UserError, match="by --root"):
-        train_betas(tmp_path, tmp_path / "out", "warm", generator, 2, None, 1)
+        train_betas(tmp_path, tmp_path / "out", "warm", warm, generator, None, 1)
