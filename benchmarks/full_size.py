@@ -82,7 +82,7 @@ def torch_float32(folder: Path, name: str) -> Facts:
     import torch
 
     from dynadiff.generator import decode
-    from dynadiff.model import Step
+    from dynadiff.sampling import Step
 
     model = model_of(name)
     given = [torch.from_numpy(value) for value in inputs_of(name).values()]

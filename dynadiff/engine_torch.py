@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from dynadiff.build import Build
 from dynadiff.engine import Manifest, Sampler
 from dynadiff.engines import Decoder
-from dynadiff.model import Model, Render, Step, load_model
+from dynadiff.model import Model
+from dynadiff.model_folder import load_model
+from dynadiff.sampling import Render, Step
 
 
 class TorchEngine:

@@ -27,8 +27,9 @@ from dynadiff.identification import (
     two_way,
 )
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
-from dynadiff.model import Model, Render, generator_folder, load_model
-from dynadiff.sampling import Sampling, paint
+from dynadiff.model import Model
+from dynadiff.model_folder import generator_folder, load_model
+from dynadiff.sampling import Render, Sampling, paint
 from dynadiff.scenes import CATEGORIES
 
 BATCH = 64

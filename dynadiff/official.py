@@ -24,7 +24,8 @@ from dynadiff.errors import UserError
 from dynadiff.generator import Generator, assemble, locate, save_generator
 from dynadiff.image_branch import fit, image_branch, plain_unet, read_weights
 from dynadiff.lora import Adaptation, load_trained, set_trainable, trained_state
-from dynadiff.model import Model, ModelConfig, save_model
+from dynadiff.model import Model, ModelConfig
+from dynadiff.model_folder import save_model
 from dynadiff.nsd import NSD
 from dynadiff.windows import WindowSpec
 

@@ -14,7 +14,8 @@ from dynadiff.errors import UserError
 from dynadiff.generator import Generator, load_generator
 from dynadiff.image_encoder import ImageEncoder
 from dynadiff.machines import open_accelerator
-from dynadiff.model import ModelConfig, generator_folder, new_model, save_model
+from dynadiff.model import ModelConfig, new_model
+from dynadiff.model_folder import generator_folder, save_model
 from dynadiff.nsd import NSD
 from dynadiff.phantom_tree import write_tree
 from dynadiff.prepare import prepare_subject, wanted_runs

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynadiff.evaluation import Row, Score, evaluate
-from dynadiff.model import load_model
+from dynadiff.model_folder import load_model
 from dynadiff.nsd import NSD
 from dynadiff.pixel_scores import Level, PixelScores
 from dynadiff.recipes import nsd_trials

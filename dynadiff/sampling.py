@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynadiff.draws import item_rng, normal
-from dynadiff.generator import Generator
-from dynadiff.model import Render, Step
+from dynadiff.generator import Generator, decode, to_pixels
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,43 @@ class Sampling:
     steps: int = 20
     guidance: float = 3.0
     seed: int = 0
+
+
+class Step(nn.Module):
+    """One guided DDIM step: both halves of classifier-free guidance, their combination and the update.
+
+    eps = e_u + g (e_c − e_u); x ← a x + b eps. The unconditional half sees zero tokens, as the released code does,
+    or the learned ones (n, d) of the paper.
+    """
+
+    null: Tensor | None
+
+    def __init__(self, unet: nn.Module, null: Tensor | None = None) -> None:
+        super().__init__()
+        self.unet = unet
+        self.register_buffer("null", None if null is None else null.detach(), persistent=False)
+
+    def forward(
+        self, latent: Tensor, tokens: Tensor, timestep: Tensor, guidance: Tensor, coefficients: Tensor
+    ) -> Tensor:
+        """The next latents (b, c, h, w); tokens (b, n, d), timestep (1,) int64, guidance (), coefficients (2,)."""
+        nothing = torch.zeros_like(tokens) if self.null is None else self.null.to(tokens.dtype).expand_as(tokens)
+        both = torch.cat([nothing, tokens])
+        free, guided = self.unet(torch.cat([latent, latent]), timestep, both, return_dict=False)[0].chunk(2)
+        update: Tensor = coefficients[0] * latent + coefficients[1] * (free + guidance * (guided - free))
+        return update
+
+
+class Render(nn.Module):
+    """Final latents (b, c, h, w) to uint8 pictures (b, s, s, 3)."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+        self.vae = generator.vae  # registered, so that an exporter finds its weights
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return to_pixels(decode(self.generator, latent))
 
 
 @torch.no_grad()

@@ -17,9 +17,11 @@ from dynadiff.errors import UserError
 from dynadiff.evaluation import BATCH, brain_tokens
 from dynadiff.generator import Generator, load_generator
 from dynadiff.image_encoder import ImageEncoder
-from dynadiff.model import Model, ModelConfig, generator_folder, load_model, new_model, paint_batch, save_model
+from dynadiff.model import Model, ModelConfig, new_model
+from dynadiff.model_folder import generator_folder, load_model, save_model
 from dynadiff.nsd import NSD
 from dynadiff.pixel_scores import PixelScores, pixel_scores
+from dynadiff.sampling import Sampling, paint
 from dynadiff.training import Training, train, warm_start
 from dynadiff.windows import WindowSpec
 
@@ -31,7 +33,8 @@ def betas_config(voxels: int, generator: Generator, name: str, config: Training,
     return ModelConfig(
         subject=subject, tr=0.0, mask_sha256=mask_digest(_mask(voxels)), window=NO_TIME, cleaning=Cleaning(),
         brain=BrainConfig.betas(voxels, config.width, generator.tokens, config.dropout), generator=name,
-        guidance=config.guidance,
+        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
+        unconditional=config.unconditional,
     )  # fmt: skip
 
 
@@ -94,9 +97,12 @@ def judge(model: Model, learn: Trials, test: Trials) -> dict[str, PixelScores]:
 def paint_betas(model: Model, trials: Trials, seed: int = 0) -> NDArray[np.uint8]:
     """Pictures (n, s, s, 3) of the trials, all from the same initial noise."""
     noise = torch.from_numpy(initial_noise(seed, model.generator.latent_shape))
-    tokens = torch.from_numpy(brain_tokens(model, trials.offline)).split(BATCH)
-    c = model.config
-    return np.concatenate([paint_batch(model.generator, batch, noise, c.steps, c.guidance) for batch in tokens])
+    tokens = torch.from_numpy(brain_tokens(model, trials.offline))
+    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
+    batches = zip(tokens.split(BATCH), torch.arange(len(tokens)).split(BATCH), strict=True)
+    return np.concatenate(
+        [paint(model.generator, batch, items.tolist(), sampling, model.null, noise) for batch, items in batches]
+    )
 
 
 def _mask(voxels: int) -> NDArray[np.bool_]:

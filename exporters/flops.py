@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynadiff.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
-from dynadiff.model import Render, Step
+from dynadiff.sampling import Render, Step
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, cross_attentions, tabulate_time
 
 TRAIN_STEPS = 1000

@@ -27,7 +27,8 @@ from dynadiff.engine_torch import TorchEngine, manifest_of
 from dynadiff.errors import UserError
 from dynadiff.generator import to_unit
 from dynadiff.image_encoder import ImageEncoder
-from dynadiff.model import Model, generator_folder, load_model
+from dynadiff.model import Model
+from dynadiff.model_folder import generator_folder, load_model
 from dynadiff.probe import make_probe
 from exporters.folder import EXPORTER, Say, write_engine
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, VaeDecoder

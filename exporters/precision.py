@@ -20,7 +20,7 @@ from dynadiff.data import TEST_SESSION, collect
 from dynadiff.engine import Manifest, initial_noise, sample
 from dynadiff.engine_onnx import GRAPHS, OnnxEngine
 from dynadiff.errors import UserError
-from dynadiff.model import load_model
+from dynadiff.model_folder import load_model
 from dynadiff.nsd import NSD
 
 SMALL = 256  # elements; below it a Cast node costs more than it saves

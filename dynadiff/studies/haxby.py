@@ -23,9 +23,11 @@ from dynadiff.evaluation import brain_tokens
 from dynadiff.generator import load_generator
 from dynadiff.haxby import haxby_to_bids
 from dynadiff.image_encoder import ImageEncoder, encode_pictures
-from dynadiff.model import Model, ModelConfig, load_model, new_model, paint_batch, save_model
+from dynadiff.model import Model, ModelConfig, new_model
+from dynadiff.model_folder import load_model, save_model
 from dynadiff.nifti import load_mask
 from dynadiff.run import Run
+from dynadiff.sampling import Sampling, paint
 from dynadiff.scenes import CATEGORIES
 from dynadiff.training import Training, train, warm_start
 from dynadiff.windows import WindowSpec
@@ -118,7 +120,8 @@ def _decode(model: Model, learn: Trials, test: Trials) -> Fold:
     encoder = ImageEncoder.load(EMBEDDED / "generator" / "image_encoder")
     noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
     tokens = torch.from_numpy(brain_tokens(model, test.online))
-    pictures = paint_batch(model.generator, tokens, noise, model.config.steps, model.config.guidance)
+    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance)
+    pictures = paint(model.generator, tokens, range(len(tokens)), sampling, model.null, noise)
     with torch.no_grad():
         named = encoder.classify(torch.from_numpy(encode_pictures(encoder, pictures))).softmax(1).numpy()
     x, z = (t.online.reshape(len(t), -1).astype(np.float64) for t in (learn, test))

@@ -21,10 +21,10 @@ from dynadiff.errors import UserError
 from dynadiff.generator import Generator, load_generator
 from dynadiff.image_encoder import encode_pictures
 from dynadiff.loop import save_sheet
-from dynadiff.model import paint_batch
 from dynadiff.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
 from dynadiff.pixel_scores import pixel_scores
 from dynadiff.report import print_pixel_scores
+from dynadiff.sampling import Sampling, paint
 from dynadiff.train_betas import betas_config, fit_betas, paint_betas
 from dynadiff.training import Training
 
@@ -93,7 +93,9 @@ def run_fold(betas: Betas, folder: Path, training: Training) -> dict[str, NDArra
     tokens = _ridge(learn, own, test)
     noise = torch.from_numpy(initial_noise(0, generator.latent_shape))
     plain = load_generator(folder.parent / "generator")  # the other one may have learned meanwhile
-    by_tokens = paint_batch(plain, torch.from_numpy(tokens), noise, model.config.steps, training.guidance)
+    by_tokens = _painted(
+        plain, torch.from_numpy(tokens), noise, Sampling(steps=model.config.steps, guidance=training.guidance)
+    )
     made = (paint_betas(model, test).mean(axis=3), _ridge(learn, shown, test), by_tokens.mean(axis=3),
             np.repeat(shown.mean(axis=0, keepdims=True), len(test), axis=0))  # fmt: skip
     return {name: np.asarray(pictures, np.float64) for name, pictures in zip(DECODERS, made, strict=True)}
@@ -107,8 +109,12 @@ def _ridge(learn: Trials, targets: NDArray[np.float32], test: Trials) -> NDArray
 def _own(generator: Generator, shown: NDArray[np.uint8]) -> NDArray[np.float64]:
     noise = torch.from_numpy(initial_noise(0, generator.latent_shape))
     tokens = torch.from_numpy(encode_pictures(PatternEncoder(), as_pictures(shown)))
-    return np.asarray(paint_batch(generator, tokens, noise, 20, TRAINING.guidance).mean(axis=3), np.float64)
+    return np.asarray(_painted(generator, tokens, noise, Sampling(guidance=TRAINING.guidance)).mean(axis=3), np.float64)
 
 
 def _visible(painted: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.repeat(painted.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3)
+
+
+def _painted(generator: Generator, tokens: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> NDArray[np.uint8]:
+    return paint(generator, tokens, range(len(tokens)), sampling, noise=noise)

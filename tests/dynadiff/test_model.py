@@ -16,18 +16,8 @@ from dynadiff.engines import EMBEDDED  # noqa: E402
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.generator import load_generator, save_generator, tiny_generator  # noqa: E402
 from dynadiff.lora import SETS, Adaptation, trained  # noqa: E402
-from dynadiff.model import (  # noqa: E402
-    Model,
-    ModelConfig,
-    SharedModel,
-    adapted_model,
-    load_config,
-    load_model,
-    new_model,
-    new_shared_model,
-    save_model,
-    save_shared_model,
-)
+from dynadiff.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model  # noqa: E402
+from dynadiff.model_folder import load_config, load_model, save_model, save_shared_model  # noqa: E402
 from dynadiff.windows import WindowSpec  # noqa: E402
 
 
@@ -51,6 +41,27 @@ def stirred(model: Model | SharedModel) -> None:
     with torch.no_grad():
         for parameter in trained(model.generator.unet).values():
             parameter.add_(0.02 * torch.randn_like(parameter))
+
+
+@pytest.mark.parametrize("trainable", ["lora", "none"])
+def test_learned_unconditional_tokens_come_back_and_are_demanded(
+    trainable: str, generator: Path, tmp_path: Path
+) -> None:
+    config, mask = configured(12, str(generator), adaptation=Adaptation(trainable), unconditional="learned")
+    model = new_model(config, load_generator(generator), mask, np.eye(4))
+    assert model.null is not None
+    assert not model.null.any()
+    assert any(parameter is model.null for parameter in model.trainable())
+    model.null.data.normal_()
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert again.null is not None
+    assert torch.equal(again.null, model.null)
+    written = json.loads((tmp_path / "model.json").read_text())
+    del written["unet_files"]["null.safetensors"]
+    (tmp_path / "model.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match=r"are not those of its model\.json"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("trainable", SETS)

@@ -21,7 +21,7 @@ from torch import nn  # noqa: E402
 
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.lora import add_lora  # noqa: E402
-from dynadiff.model import load_model  # noqa: E402
+from dynadiff.model_folder import load_model  # noqa: E402
 from dynadiff.official import Subject, import_official, read_subject  # noqa: E402
 
 VOXELS, VOLUMES, HIDDEN, TOKENS, WIDTH, TEXT = 7, 6, 10, 257, 8, 4

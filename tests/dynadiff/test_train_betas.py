@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.model import load_model  # noqa: E402
+from dynadiff.model_folder import load_model  # noqa: E402
 from dynadiff.patterns import PatternTraining, draw_patterns, train_patterns  # noqa: E402
 from dynadiff.train_betas import train_betas  # noqa: E402
 from dynadiff.training import Training  # noqa: E402

@@ -17,7 +17,8 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dynadiff.diffusion import Schedule
     from dynadiff.engine import mask_digest
     from dynadiff.generator import Generator, load_generator, save_generator
-    from dynadiff.model import ModelConfig, new_model, save_model
+    from dynadiff.model import ModelConfig, new_model
+    from dynadiff.model_folder import save_model
     from dynadiff.windows import WindowSpec
 
     folder = tmp_path_factory.mktemp("least")

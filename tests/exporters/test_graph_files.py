@@ -15,7 +15,8 @@ from dynadiff.engine import Sampler, file_digest, initial_noise, paint  # noqa: 
 from dynadiff.engine_onnx import open_session  # noqa: E402
 from dynadiff.engines import open_decoder  # noqa: E402
 from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.model import Step, load_model  # noqa: E402
+from dynadiff.model_folder import load_model  # noqa: E402
+from dynadiff.sampling import Step  # noqa: E402
 from exporters.onnx import Graphs, export_onnx, write_brain, write_step  # noqa: E402
 
 NETWORKS = ("brain", "step", "decoder")

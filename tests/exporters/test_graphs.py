@@ -9,7 +9,8 @@ from torch import Tensor  # noqa: E402
 
 from dynadiff.engines import EMBEDDED  # noqa: E402
 from dynadiff.generator import Generator  # noqa: E402
-from dynadiff.model import Render, Step, load_model  # noqa: E402
+from dynadiff.model_folder import load_model  # noqa: E402
+from dynadiff.sampling import Render, Step  # noqa: E402
 from exporters.flops import count  # noqa: E402
 from exporters.graphs import (  # noqa: E402
     Brain,
@@ -47,6 +48,16 @@ def test_a_step_is_the_step_that_computes_everything(folder: Path, guidance: flo
     for timestep in (0, 1, 501, 999):
         given = *state(folder, timestep), torch.tensor(guidance), COEFFICIENTS
         torch.testing.assert_close(ours(*given), whole(*given), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_with_learned_unconditional_tokens_both_halves_attend(folder: Path) -> None:
+    latent, tokens, timestep = state(folder, 501)
+    null = torch.randn(tokens.shape[1:])
+    given = latent, tokens, timestep, torch.tensor(3.0), COEFFICIENTS
+    expected = Step(unet_of(folder), null)(*given)
+    torch.testing.assert_close(GuidedStep(unet_of(folder), 1000, null=null)(*given), expected, atol=1e-5, rtol=0)
+    assert abs((expected - Step(unet_of(folder))(*given)).max()) > 1e-3
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from dynadiff.engines import EMBEDDED, Decoder, open_decoder  # noqa: E402
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.generator import load_generator, save_generator, tiny_generator  # noqa: E402
 from dynadiff.image_encoder import ImageEncoder, ImageEncoderConfig  # noqa: E402
-from dynadiff.model import ModelConfig, new_model, save_model  # noqa: E402
+from dynadiff.model import ModelConfig, new_model  # noqa: E402
+from dynadiff.model_folder import save_model  # noqa: E402
 from dynadiff.windows import WindowSpec  # noqa: E402
 from exporters.onnx import export_onnx  # noqa: E402
 
@@ -103,10 +104,10 @@ def test_an_engine_without_adapters_is_not_the_decoder(untrained: Path, tmp_path
     """The probe notices what is easily got wrong: an engine of the generator before it was adapted."""
     import shutil
 
-    from dynadiff import model
+    from dynadiff import model_folder
 
     shutil.copytree(untrained / "onnx", tmp_path / "right")
-    monkeypatch.setattr(model, "load_trained", lambda unet, weights: None)  # as new: their second half is zero
+    monkeypatch.setattr(model_folder, "load_trained", lambda unet, weights: None)  # as new: their second half is zero
     export_onnx(untrained, tmp_path / "wrong")
     shutil.copyfile(tmp_path / "wrong" / "step.onnx", tmp_path / "right" / "step.onnx")
     raw = json.loads((tmp_path / "right" / MANIFEST).read_text())
