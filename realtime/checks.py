@@ -50,7 +50,7 @@ def label(name: str, value: object) -> None:
 
 
 def digest(value: object) -> None:
-    """A sha256 in hex."""
+    """A digest of 32 bytes in hex."""
     good = isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
     require(good, "a digest must be 64 hexadecimal digits.")
 

@@ -105,7 +105,7 @@ class Consumer:
             self.duplicates += 1
             return None, []
         try:
-            self.position = here.after(said, digest_of(frames))
+            self.position = here.after(said, said.came[0] if said.came else digest_of(frames))
         except WireError as error:
             raise UserError(f"the feed broke the order of its run, start the run again: {error}") from None
         self._asked, self._confirmed, self._useless, self.acknowledged = False, False, 0, False

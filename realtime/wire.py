@@ -6,7 +6,7 @@ A message of a run (``RunStart``, ``Volume``, ``Picture``, ``RunEnd``) carries `
 counted from 0 without a gap. The controls are what is said in between: ``Hello``, ``Ack`` and ``Done`` by a
 consumer, ``Status`` and ``Refusal`` by the feed. On the wire each of them is two or three frames::
 
-    seal     JSON   {"v": 1, "digest": sha256 of the frames below, in hex, "t_sent": unix s}
+    seal     JSON   {"v": 2, "digest": BLAKE3 of the frames below, in hex, "t_sent": unix s}
     header   JSON   {"kind": "Volume", "seq": 9, "run_uid": "…", "index": 8, "t_acquired": 12.0,
                      "data": {"dtype": "<i2", "shape": [81, 104, 83], "order": "F"}}
     buffer   bytes  little-endian voxels, x fastest (order F, as NIfTI keeps them);
@@ -16,13 +16,13 @@ The seal is the sender's remark and no content: a run that is served again has o
 same digests. Nothing is ever unpickled.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from dynadiff.run import Event
@@ -43,7 +43,7 @@ __all__ = [
 ]
 __all__ += ["RunStart", "Status", "Volume", "WireError", "decode", "digest_of", "encode"]
 
-VERSION = 1
+VERSION = 2  # 1 had sha256 for BLAKE3, which takes a volume of NSD 0.5 ms less at each end
 MAX_TR = 20.0  # seconds; what lies above is a TR in milliseconds
 MAX_SEAL, MAX_HEADER = 1 << 10, 1 << 20  # bytes
 MAX_CONTROL = 1 << 13  # bytes of a frame of what a consumer says, the longest names included
@@ -250,7 +250,7 @@ def encode(message: Message | Control) -> list[Frame]:
         elif field.name != "t_sent":
             header[field.name] = value
     content: list[Frame] = [_dump(header), *buffers]
-    return [_dump({"v": VERSION, "digest": _sha256(content), "t_sent": t_sent}), *content]
+    return [_dump({"v": VERSION, "digest": _blake3(content), "t_sent": t_sent}), *content]
 
 
 def decode(frames: Sequence[Frame]) -> Message | Control:
@@ -264,11 +264,11 @@ def decode(frames: Sequence[Frame]) -> Message | Control:
         require(memoryview(frame).nbytes <= limit, f"a frame is longer than {limit} bytes.")
     seal = _load(frames[0])
     require(seal.keys() == {"v", "digest", "t_sent"}, "a seal must have v, digest and t_sent.")
-    require(seal["digest"] == _sha256(frames[1:]), "a message is damaged: its digest differs.")
     require(
         type(seal["v"]) is int and seal["v"] == VERSION,
         f"the feed speaks version {VERSION} here and {seal['v']!r:.20} there: install the same version.",
     )
+    require(seal["digest"] == _blake3(frames[1:]), "a message is damaged: its digest differs.")
     checks.real("t_sent", seal["t_sent"], 0, 1e11)
     header = _load(frames[1])
     kind = header.pop("kind", None)
@@ -330,8 +330,8 @@ def _load(frame: Frame) -> dict[str, Any]:
     return value
 
 
-def _sha256(content: Sequence[Frame]) -> str:
-    digest = hashlib.sha256()
+def _blake3(content: Sequence[Frame]) -> str:
+    digest = blake3()
     for frame in content:
         digest.update(frame)
     return digest.hexdigest()

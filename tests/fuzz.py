@@ -3,7 +3,6 @@
 A mutation that leaves the digest wrong only ever tests the digest: most are sealed again afterwards.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 
 from dynadiff.errors import UserError
 from dynadiff.run import Event
@@ -25,6 +25,7 @@ from realtime.recording import MAGIC, Recording
 from realtime.resume import check_same, earlier
 from realtime.wire import (
     MAX_BUFFER,
+    VERSION,
     Ack,
     Done,
     Hello,
@@ -99,10 +100,10 @@ def malformed_message(rng: random.Random) -> Frames:
 
 
 def sealed(frames: Frames, **changes: Any) -> Frames:
-    digest = hashlib.sha256()
+    digest = blake3()
     for frame in frames[1:]:
         digest.update(frame)
-    seal = {"v": 1, "digest": digest.hexdigest(), "t_sent": 0.0} | changes
+    seal = {"v": VERSION, "digest": digest.hexdigest(), "t_sent": 0.0} | changes
     return [json.dumps(seal).encode(), *frames[1:]]
 
 
