@@ -4,6 +4,8 @@ Knows rows and voxels; knows no files, no network and no window. A volume that i
 of the statistics, as if it had not been acquired; in a believed one no voxel counts for more than `LIMIT` deviations.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,18 +73,26 @@ class Screen:
         middle = _median(samples)
         spread = 1.4826 * _median(np.abs(samples - middle))  # of few volumes: never below a typical voxel's
         deviation = np.maximum(spread, np.nanmedian(spread)) if np.isfinite(spread).any() else np.zeros_like(spread)
+        judged = [_limited(sample, middle, deviation) for sample in samples]
+        untouched = not any(n_limited or spike for _, n_limited, spike in judged)
+        if untouched and self.cleaner.n == len(samples) - 1 and not self.limited:
+            self.cleaner.push(next(reversed(self._first)), samples[-1])
+        else:
+            self._start_again(judged)
+        self._started = self.cleaner.n >= START or len(self._first) >= 2 * START
+        if self._started:
+            self._first.clear()
+
+    def _start_again(self, judged: Sequence[tuple[NDArray[np.float32], int, bool]]) -> None:
+        """Statistics of the first volumes from nothing: some are believed no more, or again."""
         self.cleaner, self.limited = OnlineCleaner(*self._new), 0
-        for row, sample in self._first.items():
-            limited, n_limited, spike = _limited(sample, middle, deviation)
+        for row, (limited, n_limited, spike) in zip(self._first, judged, strict=True):
             self.marks.pop(row, None)
             if spike:
                 self.marks[row] = "spike"
             else:
                 self.limited += n_limited
                 self.cleaner.push(row, limited)
-        self._started = self.cleaner.n >= START or len(self._first) >= 2 * START
-        if self._started:
-            self._first.clear()
 
 
 def _at_sight(sample: NDArray[np.float32], before: NDArray[np.float32] | None) -> str | None:
