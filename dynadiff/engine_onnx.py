@@ -14,6 +14,7 @@ from dynadiff.engine import Manifest
 from dynadiff.errors import UserError
 from dynadiff.identification import Features
 
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in this order
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
@@ -27,10 +28,18 @@ def open_onnx(folder: Path, threads: int = 0) -> Callable[[Manifest], "OnnxEngin
 
 
 def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
+    """A graph on the GPU where this ONNX Runtime was built for one, and then nowhere else; on the CPU otherwise."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    providers = [name for name in PROVIDERS if name in ort.get_available_providers()]
+    session = ort.InferenceSession(str(path), options, providers=providers)
+    if session.get_providers()[0] != providers[0]:
+        raise UserError(
+            f"ONNX Runtime is installed for {providers[0]} and cannot use it here: install the GPU's driver and CUDA, "
+            "or onnxruntime instead of onnxruntime-gpu"
+        )
+    return session
 
 
 class OnnxEngine:

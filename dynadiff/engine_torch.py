@@ -16,7 +16,9 @@ from dynadiff.sampling import Render, Step
 
 
 class TorchEngine:
-    def __init__(self, model: Model, manifest: Manifest) -> None:
+    """``compiler`` is a backend of torch.compile; what it makes is compiled before the first picture is asked for."""
+
+    def __init__(self, model: Model, manifest: Manifest, compiler: str = "") -> None:
         torch.backends.cudnn.allow_tf32 = False  # this engine is what others are held to
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._brain = model.brain.to(self._device)
@@ -25,6 +27,12 @@ class TorchEngine:
         self._timesteps = torch.from_numpy(manifest.schedule.timesteps(manifest.steps)).to(self._device)
         self._ab = torch.from_numpy(manifest.schedule.ddim(manifest.steps)).float().to(self._device)
         self._guidance = torch.tensor(manifest.guidance, device=self._device)
+        self.mode = f"compiled by {compiler}" if compiler else ""
+        if compiler:
+            for network in (self._brain, self._step, self._render):
+                network.compile(backend=compiler, dynamic=False)
+            window = np.zeros((manifest.voxels, manifest.window_length), np.float32)
+            self.render(self.step(np.zeros(manifest.latent_shape, np.float32), self.encode(window), 0))
 
     @torch.inference_mode()
     def encode(self, window: NDArray[np.float32]) -> Any:
@@ -55,9 +63,10 @@ def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest
     )  # fmt: skip
 
 
-def open_torch(folder: Path, threads: int, sampler: Sampler) -> Decoder:
+def open_torch(folder: Path, threads: int, sampler: Sampler, compiler: str = "") -> Decoder:
     if threads:
         torch.set_num_threads(threads)
     model = load_model(folder, merged=True)
     manifest = sampler.over(manifest_of(model, "torch"))
-    return Decoder(TorchEngine(model, manifest), manifest, model.mask)
+    engine = TorchEngine(model, manifest, compiler)
+    return Decoder(engine, manifest, model.mask, mode=engine.mode)

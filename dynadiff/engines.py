@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).parent / "assets" / "phantom"  # the model that ships with the package
 ENGINES_OWN = Sampler()
-KINDS = ("onnx", "torch", "trt", "trt-rtx")
+KINDS = ("onnx", "torch", "torch-compiled", "trt", "trt-rtx")
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
     """
     if kind not in KINDS:
         raise UserError(f"there is no engine {kind!r}: choose one of {', '.join(KINDS)}")
-    if kind == "torch":
+    if kind in ("torch", "torch-compiled"):
         needed = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
         if not needed:
             raise UserError("the torch engine needs PyTorch and diffusers: pip install 'dynadiff-realtime[train]'")
         from dynadiff.engine_torch import open_torch
 
-        return open_torch(folder, threads, sampler)
+        return open_torch(folder, threads, sampler, "inductor" if kind == "torch-compiled" else "")
     home = engine_home(kind, folder)
     if kind == "onnx":
         from dynadiff.engine_onnx import open_onnx

@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Pictures from the brain, one for every fMRI volume, while the scanner runs.",
 )
 
-Engine = Annotated[str, typer.Option(help="onnx, torch, trt or trt-rtx.")]
+Engine = Annotated[str, typer.Option(help="onnx, torch, torch-compiled, trt or trt-rtx.")]
 Model = Annotated[Path | None, typer.Option(help="Engine or model folder; the embedded one without it.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for what is decoded, or to go on with; in decodes/ without it.")]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window.")]
