@@ -130,7 +130,7 @@ class _Server:
         """Send at once: no limit makes this wait or drop, and credit bounds what is on its way."""
         for identity, frames in outgoing:
             try:
-                self._socket.send_multipart([identity, *frames])
+                self._socket.send_multipart([identity, *frames], copy=False)
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise
