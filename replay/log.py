@@ -52,7 +52,8 @@ class FeedLog:
         self.consumers: dict[bytes, _Consumer] = {}  # who is here, by connection
         self.confirmed: dict[str, str] = {}  # the roles that have the whole run, by consumer
         self.reached: dict[str, int] = {}  # how far each consumer that was ever here has got
-        self._required: Counter[str] = Counter()
+        self._required: dict[str, str] = {}  # the roles of those who were here at the start, by consumer
+        self._enough = 1  # consumers that must have the whole run
         self._log: list[list[Frame]] = []
         self._held = 0  # bytes
         self._credit = credit
@@ -102,12 +103,13 @@ class FeedLog:
         """The roles of those who are here, by consumer; one that is dialling anew has two connections."""
         return {consumer.name: consumer.role for consumer in self.consumers.values()}
 
-    def require_those_here(self) -> None:
-        """Without those who are here now the run is not delivered. Whoever comes back in the same role is taken for it.
+    def require_those_here(self, enough: int) -> None:
+        """Without those who are here now, and ``enough`` consumers, the run is not delivered.
 
-        Two of one role are told apart as long as they live.
+        Whoever comes back in the same role is taken for the one who left; two of one role are told apart as long as
+        they live. A connection that ends before anything was acknowledged on it was nobody's any more.
         """
-        self._required = Counter(self.here().values())
+        self._required, self._enough = self.here(), enough
 
     def unconfirmed(self) -> list[str]:
         """The roles of those who are here and do not have the whole run."""
@@ -115,8 +117,12 @@ class FeedLog:
 
     def missing(self) -> list[str]:
         """The roles that are here or required and have not confirmed that they have the whole run."""
-        absent = self._required - Counter(self.confirmed.values())
-        return sorted((absent | Counter(self.unconfirmed())).elements())
+        here, have = self.here(), Counter(self.confirmed.values())
+        seen = Counter(role for name, role in self._required.items() if name in here or self.reached.get(name))
+        missing = (seen - have) | Counter(self.unconfirmed())
+        if not missing and len(self.confirmed) < self._enough:
+            missing = Counter(self._required.values()) - have
+        return sorted(missing.elements())
 
     def _status(self, identity: bytes) -> tuple[bytes, list[Frame]]:
         sent, confirmed = self.consumers[identity].cursor, self.consumers[identity].name in self.confirmed

@@ -112,7 +112,7 @@ class _Server:
             raise UserError(
                 f"fewer than {wait_for} consumers came in {join_s:g} s ({came}): start `realtime decode` too."
             )
-        self.log.require_those_here()
+        self.log.require_those_here(wait_for)
 
     def play(self, messages: Iterable[tuple[float, Message]], unix_time: Callable[[], float]) -> None:
         """Publish each message when it is due: until a time and not for one, so that delays do not add up."""

@@ -34,14 +34,13 @@ def test_whatever_dies_every_consumer_that_stays_has_the_run(seed, outcomes):
     for (_, uid), received in outcome.recorded.items():
         broken_off = received[: plan.volumes] if len(received) < len(sent[uid]) else received
         assert broken_off[:-1] == sent[uid][: len(broken_off) - 1]  # but for the end, which says that it was stopped
+    assert outcome.feed == 0
 
 
 def test_they_were_schedules_of_all_kinds(outcomes):
     """Else this proves little."""
     ended = [outcome.result() for outcome in outcomes.values()]
     assert sum(outcome.kills for outcome in ended) >= len(SEEDS)
-    # A consumer gives up its confirmation after ten seconds, and the feed then waits for it: where processes starve.
-    assert sum(outcome.feed == 0 for outcome in ended) >= 0.7 * len(SEEDS)
     assert {outcome.schedule.restart and outcome.schedule.restart[1] for outcome in ended} == {None, 2, 9}
     assert any(outcome.schedule.leaves for outcome in ended)
     assert all(sum(outcome.struck[fault] for outcome in ended) for fault in ("lost", "doubled", "damaged", "late"))

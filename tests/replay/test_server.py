@@ -367,15 +367,43 @@ REQUIRED = {
 def test_who_was_there_at_the_start_or_is_at_the_end_must_have_it(there, late, confirm, gone, missing):
     log = FeedLog("u1")
     joined(log, **there)
-    log.require_those_here()
+    log.require_those_here(1)
     for message in messages():
         log.publish(message)
+    for connection in there:
+        log.receive(connection.encode(), encode(Ack(next_seq=1)))
     joined(log, **late)
     for connection in confirm:
         confirms(log, connection)
     for connection in gone:
         log.forget(connection.encode())
     assert log.missing() == missing
+
+
+def test_one_killed_before_the_run_began_is_not_waited_for_beside_the_one_in_its_place():
+    """Its connection may look alive when the run begins, behind a relay or a cable that was pulled."""
+    log = FeedLog("u1")
+    joined(log, ghost="decoder", a="decoder", b="viewer")
+    log.require_those_here(2)
+    for message in messages():
+        log.publish(message)
+    for connection in "ab":
+        log.receive(connection.encode(), encode(Ack(next_seq=1)))
+        confirms(log, connection)
+    assert log.missing() == ["decoder"]
+    log.forget(b"ghost")
+    assert log.missing() == []
+
+
+def test_one_that_was_waited_for_and_never_took_anything_is_missed_all_the_same():
+    log = FeedLog("u1")
+    joined(log, a="decoder", b="viewer")
+    log.require_those_here(2)
+    for message in messages():
+        log.publish(message)
+    confirms(log, "b")
+    log.forget(b"a")
+    assert log.missing() == ["decoder"]
 
 
 def test_a_decoder_that_left_is_missed_although_a_viewer_has_the_run():
