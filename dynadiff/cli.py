@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -33,10 +34,15 @@ def train(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     preset: Annotated[str, typer.Option(help="phantom, paper or released.")] = "phantom",
     root: Root = None,
-    subject: Subject = 1,
+    subjects: Annotated[
+        str, typer.Option("--subjects", "--subject", help="Whose brains: 1, or 1,2,5,7 for one model of several.")
+    ] = "1",
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Model folder of other subjects: adapt it to this one, in place of scratch.")
+    ] = None,
     generator: Annotated[
         str,
-        typer.Option(help="Diffusers folder, hub id, or 'embedded'; without it the small one is trained first."),
+        typer.Option(help="Diffusers folder, hub id or 'embedded'; else the pretrained model's, or one trained first."),
     ] = "generator",
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     betas: Annotated[
@@ -71,9 +77,13 @@ def train(
     options = {"steps": steps, "split": split, "length": length}
     choices = named(preset, [*(changes or []), *(f"{key}={value}" for key, value in options.items() if value)])
     choices = replace(choices, offset=choices.offset + shift)
-    main = int(os.environ.get("RANK", "0")) == 0
+    main, whose = int(os.environ.get("RANK", "0")) == 0, tuple(commands.numbers("--subjects", subjects))
     if main and out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
+    if pretrained and generator == "generator":
+        from dynadiff.recipes import generator_of
+
+        generator = generator_of(pretrained)
     if generator not in ("generator", "embedded") and Path(generator).is_dir():
         generator = str(Path(generator).resolve())
     if betas is not None:
@@ -82,13 +92,16 @@ def train(
 
         if generator == "generator":
             raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
-        print_pixel_scores(train_betas(betas, out, preset, choices, generator, root, subject))
+        if len(whose) > 1 or pretrained:
+            raise UserError("betas are learnt from one subject at a time and from scratch: give one with --subject")
+        print_pixel_scores(train_betas(betas, out, preset, choices, generator, root, whose[0]))
         return
-    where = None if store else _phantom(root, subject)
     asked = tuple(commands.numbers("--sessions", sessions)) if sessions else None
+    where = None if store else _trees(root, whose, asked)
     line = train_recipe(
         Recipe(
-            preset, choices, where, subject, out, generator, store, asked, allow_missing, tensorboard, deepspeed
+            preset, choices, where, whose, out, generator, store, asked, allow_missing, tensorboard, deepspeed,
+            pretrained,
         )
     )  # fmt: skip
     if main:
@@ -121,7 +134,7 @@ def prepare(
     asked = commands.numbers("--sessions", sessions) if sessions else None
     kinds = ("offline", "online") if cleaning == "both" else (cleaning,)
     for subject in commands.numbers("--subjects", subjects):
-        nsd = NSD(_phantom(root, subject))
+        nsd = NSD(_phantom(root, subject, asked))
         keys, missing = wanted_runs(nsd, subject, asked, allow_missing)
         spec, home = WindowSpec(WindowSpec().offset + shift, length), store_home(store, subject)
         made = prepare_subject(nsd, subject, keys, home, spec, kinds, picture_size, jobs)
@@ -259,14 +272,20 @@ def _torch() -> None:
     commands.require(("torch", "diffusers", "peft"), "train")
 
 
-def _phantom(root: Path | None, subject: int, sessions: range | None = None) -> Path:
+def _phantom(root: Path | None, subject: int, sessions: Sequence[int] | None = None) -> Path:
     if root is not None:
         return root
     from dynadiff.phantom_tree import cache_root
-    from dynadiff.recipes import PHANTOM_SESSIONS, prepare_phantom
+    from dynadiff.recipes import prepare_phantom
 
-    prepare_phantom(cache_root(), subject, sessions or PHANTOM_SESSIONS)
+    prepare_phantom(cache_root(), subject, sessions)
     return cache_root()
+
+
+def _trees(root: Path | None, subjects: Sequence[int], sessions: Sequence[int] | None) -> Path:
+    """The tree of all the subjects."""
+    homes = {_phantom(root, subject, sessions) for subject in subjects}
+    return homes.pop()
 
 
 def _folder(model: Path | None) -> Path:

@@ -7,10 +7,10 @@ float32, and a stage that is interrupted and resumed is the one that was not, ex
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from dynadiff.averaging import Average
 from dynadiff.checkpoint import load_checkpoint, save_checkpoint
 from dynadiff.draws import item_rng
 from dynadiff.errors import UserError
+from dynadiff.items import Source
 from dynadiff.logs import Log, open_log
 from dynadiff.loop import lr_factor
 from dynadiff.presets import Training
@@ -32,16 +33,6 @@ CHECKPOINT_EVERY = 250  # steps
 LOG_EVERY = 50
 WATCH_EVERY = 100
 ANYHOW = ("micro_batch", "gradient_checkpointing")  # choices of layout: a run may go on with others
-
-
-class Source(Protocol):
-    """Where items come from."""
-
-    def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        """One trial for each generator: which ones, and what the objective is called with besides ``rngs``."""
-
-    def runs_of(self, trials: NDArray[np.int64]) -> list[str]:
-        """Names of the runs that these trials are from, for a message."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ def _step(
         rngs = [item_rng(config.seed, stage.name, step, int(item)) for item in mine]
         trials, inputs = source.draw(rngs)
         with accelerator.accumulate(objective):
-            per_item = objective(**_to(inputs, accelerator.device), rngs=rngs)
+            per_item = objective(**moved(inputs, accelerator.device))
             losses.append(_checked(per_item, trials, source, accelerator, step))
             # accelerate divides by the number of passes, and processes are averaged
             accelerator.backward(per_item.sum() / share * len(passes))
@@ -195,7 +186,8 @@ def _notes(config: Training, accelerator: Accelerator) -> dict[str, Any]:
     return {"choices": asdict(config), "scaler": scaler}
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {key: _to(inner, device) for key, inner in value.items()}
+def moved(value: Any, device: torch.device) -> Any:
+    """Tensors, and those in mappings, on a device; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {key: moved(inner, device) for key, inner in value.items()}
     return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadiff.draws import Items, dropout_by_item, normal
-from dynadiff.model import Model
+from dynadiff.model import Model, SharedModel
 from dynadiff.presets import Training
 
 
@@ -42,7 +42,7 @@ class Objective(nn.Module):
 
     abar: Tensor
 
-    def __init__(self, model: Model, config: Training) -> None:
+    def __init__(self, model: Model | SharedModel, config: Training) -> None:
         super().__init__()
         self.brain, self.unet, self.null = model.brain, model.generator.unet, model.null
         self.config = config
@@ -91,7 +91,7 @@ class Regression(nn.Module):
     In float32 whatever the precision of what follows: it is cheap.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model | SharedModel) -> None:
         super().__init__()
         self.brain = model.brain
         self.items: Items = dropout_by_item(model.brain)

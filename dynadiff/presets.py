@@ -1,18 +1,24 @@
 """Every number of a training run, and where it comes from: the paper, the release, or this project.
 
-Knows numbers and names; knows no data and no network. Sources: P is Careil, Benchetrit & King (2025), arXiv
+Knows numbers and the names of variants; knows no data. Sources: P is Careil, Benchetrit & King (2025), arXiv
 2505.14556; R is facebookresearch/dynadiff at its first public commit; "here" is chosen by this project.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
+from dynadiff.brain import AGGREGATIONS, TIMESTEP_LAYERS
 from dynadiff.errors import UserError
+from dynadiff.lora import SETS, TARGETS
 
 WORDS = {
+    "timestep_layers": TIMESTEP_LAYERS,
+    "aggregation": AGGREGATIONS,
+    "trainable": SETS,
     "timesteps": ("cubic", "uniform"),
     "unconditional": ("zeros", "learned"),
     "sampler": ("ddim", "ddpm"),
@@ -48,6 +54,13 @@ class Training:
     split: str = "standard"
     width: int = 1552  # of the brain module
     dropout: float = 0.5  # inside the brain module
+    timestep_layers: str = "each"  # volume of the window has one, or all have one "shared", or "none" has
+    aggregation: str = "out"  # where volumes become one; also "in", "out_mean", "in_mean", "none" (one volume)
+    blocks: int = 0  # residual blocks in the brain module
+    trainable: str = "lora"  # of the U-Net; or "cross-attention", "linear", "all", "none"
+    rank: int = 4  # of the adapters
+    alpha: float = 4.0
+    targets: str = TARGETS  # regular expression of the modules that get one
     sampler: str = "ddim"  # or "ddpm"
     sampling_steps: int = 20
     guidance: float = 3.0  # of the pictures that are looked at while training, and then of the model
@@ -60,11 +73,20 @@ class Training:
         for name, words in WORDS.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} is {_one_of(words)}, not {getattr(self, name)!r}")
-        for name in ("steps", "batch", "micro_batch", "length", "width", "sampling_steps"):
+        for name in ("steps", "batch", "micro_batch", "length", "width", "rank", "sampling_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
-        if not (isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr is above 0, not {self.lr}")
+        for name in ("lr", "alpha"):
+            if not (isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} is above 0, not {getattr(self, name)}")
+        if self.blocks < 0:
+            raise ValueError(f"blocks is at least 0, not {self.blocks}")
+        if self.aggregation == "none" and self.length > 1:
+            raise ValueError(f"aggregation none is for windows of one volume, not of {self.length}")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise ValueError(f"targets {self.targets!r} is no regular expression ({error})") from None
         for name in ("condition_dropout", "online", "dropout", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies between 0 and 1, not at {getattr(self, name)}")
@@ -100,6 +122,13 @@ _PAPER = {
     "split": "P, sec. 3.1: the 1,000 shared pictures are the test set",
     "width": "R: 1552",
     "dropout": "R: 0.5",
+    "timestep_layers": "P, sec. 2.2 and table 2",
+    "aggregation": "P, table 2: at the output",
+    "blocks": "R: none",
+    "trainable": "P, sec. 2.3 and table 3",
+    "rank": "P, app. B and R: 4",
+    "alpha": "P, app. B and R: 4",
+    "targets": "R: query, key, value and output of the cross-attention",
     "sampler": "P, sec. 2.3",
     "sampling_steps": "P, sec. 2.3: 20",
     "guidance": "P, sec. 2.3: 3",

@@ -47,8 +47,8 @@ def fit_betas(
         torch.manual_seed(config.seed)
         model = new_model(choices, generator, _mask(choices.brain.voxels), np.eye(4))
         if encoder is not None and config.warm_start:
-            warm_start(model, learn, test, encoder, config, folder / "work")  # type: ignore[arg-type]
-        train(model, learn, test, config, folder / "work", encoder)  # type: ignore[arg-type]
+            warm_start(model, learn, test, encoder, config, folder / "work")
+        train(model, learn, test, config, folder / "work", encoder)
         save_model(model, folder)
     return load_model(folder, merged=True)
 

@@ -5,10 +5,9 @@ Careil, Benchetrit & King (2025), sec. 2.3 and appendix B; the loss is in `dynad
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,13 @@ from torch.nn import functional as F
 from dynadiff.data import TrialSource
 from dynadiff.draws import item_rng
 from dynadiff.engine import initial_noise
-from dynadiff.fit import Stage, fit
+from dynadiff.fit import Stage, fit, moved
 from dynadiff.generator import Generator, posterior, to_unit
-from dynadiff.image_encoder import ImageEncoder, encode_pictures
+from dynadiff.image_encoder import encode_pictures
+from dynadiff.items import Look, SharedWindows, Source, Trialists, Windows, looks
 from dynadiff.logs import Log
 from dynadiff.machines import open_accelerator
-from dynadiff.model import Model
+from dynadiff.model import Model, SharedModel
 from dynadiff.objective import Objective, Regression
 from dynadiff.presets import PRESETS, Training
 from dynadiff.sampling import Sampling, paint
@@ -39,32 +39,8 @@ LOOKED_AT, SHEET = 256, 16  # unseen trials of which the loss, and the pictures,
 BATCH = 64  # pictures or windows that are only looked at, at a time
 
 
-class Windows:
-    """Items of training: a window of a random trial, and what was seen. Each by a generator of its own."""
-
-    def __init__(
-        self, trials: TrialSource, online: float, latents: NDArray[np.float16] | None, tokens: Tensor | None
-    ) -> None:
-        self._trials, self._online, self._latents, self._tokens = trials, online, latents, tokens
-
-    def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        picked = np.array([rng.integers(len(self._trials)) for rng in rngs], np.int64)
-        online = np.array([rng.random() < self._online for rng in rngs])
-        inputs: dict[str, Any] = {"windows": torch.from_numpy(self._trials.windows(picked, online))}
-        seen = self._trials.seen[picked]
-        if self._latents is not None:
-            mean, deviation = np.asarray(self._latents[:, seen], np.float32)
-            inputs |= {"mean": torch.from_numpy(mean), "deviation": torch.from_numpy(deviation)}
-        if self._tokens is not None:
-            inputs["targets"] = self._tokens[torch.from_numpy(seen)]
-        return picked, inputs
-
-    def runs_of(self, trials: NDArray[np.int64]) -> list[str]:
-        return [self._trials.run_names[k] for k in np.unique(self._trials.runs[trials])]
-
-
 def warm_start(
-    model: Model, trials: TrialSource, unseen: TrialSource, encoder: ImageEncoder, config: Training, work: Path,
+    model: Model | SharedModel, trials: Trialists, unseen: Trialists, encoder: nn.Module, config: Training, work: Path,
     accelerator: Accelerator | None = None,
 ) -> None:  # fmt: skip
     """Regress the image encoder's tokens of the seen pictures before the diffusion loss takes over.
@@ -73,15 +49,14 @@ def warm_start(
     """
     accelerator = accelerator or open_accelerator(config)
     warm = replace(config, steps=config.warm_start, batch=WARM_BATCH, lr=WARM_LR, warmup=WARM_UP, ema=0.0)
-    source = Windows(trials, config.online, None, torch.from_numpy(encode_pictures(encoder, np.array(trials.pictures))))
-    few = np.arange(min(len(unseen), LOOKED_AT))
-    truth = torch.from_numpy(encode_pictures(encoder, unseen.pictures[unseen.seen[few]]))
-    windows = torch.from_numpy(unseen.windows(few, np.full(len(few), config.online > 0)))
+    source = _source(trials, lambda one: Windows(one, config.online, None, _own(encoder, one)))
+    seen = [look for several in looks(unseen, config.online > 0, LOOKED_AT, BATCH) for look in several]
+    truth = torch.cat([torch.from_numpy(encode_pictures(encoder, look.shown)) for look in seen])
 
     @torch.no_grad()
     def watch(step: int, log: Log) -> None:
         model.brain.eval()
-        tokens = torch.cat([model.brain(part.to(accelerator.device)).cpu() for part in windows.split(BATCH)])
+        tokens = torch.cat([model.brain(moved(look.windows, accelerator.device)).cpu() for look in seen])
         log.scalars(step, unseen=F.mse_loss(tokens, truth).item())
         model.brain.train()
 
@@ -91,30 +66,46 @@ def warm_start(
 
 
 def train(
-    model: Model, trials: TrialSource, unseen: TrialSource, config: Training, work: Path,
-    encoder: ImageEncoder | None = None, accelerator: Accelerator | None = None, tensorboard: bool = False,
+    model: Model | SharedModel, trials: Trialists, unseen: Trialists, config: Training, work: Path,
+    encoder: nn.Module | None = None, accelerator: Accelerator | None = None, tensorboard: bool = False,
 ) -> None:  # fmt: skip
     """Train in place, or go on from ``work/dynadiff.safetensors``; logs and sample sheets go to ``work`` too.
 
-    ``unseen`` trials are only looked at: their loss and pictures are written every few hundred steps. ``encoder`` is
-    what the anchor needs, if there is one. Raises UserError as `dynadiff.fit.fit` does.
+    Trials are those of one subject, or of every subject of a `SharedModel` by name. ``unseen`` ones are only looked at:
+    their loss and pictures are written every few hundred steps. ``encoder`` is what the anchor needs, if there is one.
+    Raises UserError as `dynadiff.fit.fit` does.
     """
     accelerator = accelerator or open_accelerator(config)
-    unet = model.generator.unet
+    generator, anchor = model.generator, encoder if config.anchor else None
     if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        generator.unet.enable_gradient_checkpointing()
+
+    def windows(one: TrialSource) -> Windows:
+        latents = latents_of(generator, one.pictures, work / "latents")
+        return Windows(one, config.online, latents, None if anchor is None else _own(anchor, one))
+
     with accelerator.main_process_first():
-        latents = latents_of(model.generator, trials.pictures, work / "latents")
-    own = torch.from_numpy(encode_pictures(encoder, np.array(trials.pictures))) if encoder and config.anchor else None
+        source = _source(trials, windows)
     parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Trained(model)}
     objective = Objective(model, config)
     watch = _watch(model, objective, unseen, config, accelerator)
     stage = Stage("dynadiff", config, work, tensorboard)
     model.brain.train()
-    fit(stage, objective, parts, Windows(trials, config.online, latents, own), accelerator, watch)
+    fit(stage, objective, parts, source, accelerator, watch)
     model.brain.eval()
     if config.gradient_checkpointing:
-        unet.disable_gradient_checkpointing()
+        generator.unet.disable_gradient_checkpointing()
+
+
+def _source(trials: Trialists, windows: Callable[[TrialSource], Windows]) -> Source:
+    if isinstance(trials, Mapping):
+        return SharedWindows({name: windows(one) for name, one in trials.items()})
+    return windows(trials)
+
+
+def _own(encoder: nn.Module, trials: TrialSource) -> Tensor:
+    """The pictures' own tokens (p, n, d)."""
+    return torch.from_numpy(encode_pictures(encoder, np.array(trials.pictures)))
 
 
 @torch.no_grad()
@@ -151,7 +142,7 @@ def _digest(generator: Generator, pictures: NDArray[np.uint8]) -> str:
 class _Trained(nn.Module):
     """What learns of a model beside its brain module, as a module of its own: a checkpoint holds nothing frozen."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model | SharedModel) -> None:
         super().__init__()
         named = [(n, p) for n, p in model.generator.unet.named_parameters() if p.requires_grad]
         self.adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in named})
@@ -160,30 +151,30 @@ class _Trained(nn.Module):
 
 
 def _watch(
-    model: Model, objective: Objective, unseen: TrialSource, config: Training, accelerator: Accelerator
+    model: Model | SharedModel, objective: Objective, unseen: Trialists, config: Training, accelerator: Accelerator
 ) -> Callable[[int, Log], None]:
     """Loss and pictures of single trials that training never saw, causally cleaned if any are; always the same ones."""
-    few = np.arange(min(len(unseen), LOOKED_AT))
-    windows = torch.from_numpy(unseen.windows(few, np.full(len(few), config.online > 0)))
-    shown = unseen.pictures[unseen.seen[few]]
+    subjects, device = list(looks(unseen, config.online > 0, LOOKED_AT, BATCH)), accelerator.device
     noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
     sampling = Sampling(config.sampler, config.sampling_steps, config.guidance)
+
+    def losses(look: Look) -> Tensor:
+        latent = posterior(model.generator, to_unit(torch.from_numpy(look.shown).to(device)))
+        rngs = [item_rng(config.seed, "validation", 0, number) for number in look.numbers]
+        values: Tensor = objective(moved(look.windows, device), *latent, rngs)
+        return values
 
     @torch.no_grad()
     def watch(step: int, log: Log) -> None:
         model.brain.eval()
-        model.generator.vae.to(accelerator.device)
-        losses = []
-        for start in range(0, len(few), BATCH):
-            part = slice(start, start + BATCH)
-            latent = posterior(model.generator, to_unit(torch.from_numpy(shown[part]).to(accelerator.device)))
-            rngs = [item_rng(config.seed, "validation", 0, int(k)) for k in few[part]]
-            losses.append(objective(windows[part].to(accelerator.device), *latent, rngs))
-        log.scalars(step, unseen=torch.cat(losses).mean().item())
-        tokens = model.brain(windows[:SHEET].to(accelerator.device))
-        log.sheet(
-            step, [shown[:SHEET], paint(model.generator, tokens, range(len(tokens)), sampling, model.null, noise)]
-        )
+        model.generator.vae.to(device)
+        log.scalars(step, unseen=torch.cat([losses(look) for several in subjects for look in several]).mean().item())
+        rows = []
+        for first, *_ in subjects:
+            tokens = model.brain(moved(first.windows, device))[:SHEET]
+            painted = paint(model.generator, tokens, range(len(tokens)), sampling, model.null, noise)
+            rows += [first.shown[: len(tokens)], painted]
+        log.sheet(step, rows)
         model.brain.train()
 
     return watch

@@ -60,6 +60,12 @@ def test_changes_have_the_type_of_what_they_change() -> None:
         ("paper", ["batch=0"], "batch is at least 1"),
         ("paper", ["micro_batch=0"], "micro_batch is at least 1"),
         ("paper", ["lr=nan"], "lr is above 0"),
+        ("paper", ["trainable=text"], "trainable is lora, "),
+        ("paper", ["timestep_layers=two"], "timestep_layers is each, "),
+        ("paper", ["aggregation=none"], "for windows of one volume, not of 6"),
+        ("paper", ["blocks=-1"], "blocks is at least 0"),
+        ("paper", ["rank=0"], "rank is at least 1"),
+        ("paper", ["targets=("], "is no regular expression"),
     ],
 )
 def test_a_wrong_preset_key_or_value_is_one_sentence(name: str, changes: list[str], said: str) -> None:

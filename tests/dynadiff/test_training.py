@@ -12,70 +12,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from accelerate import DeepSpeedPlugin  # noqa: E402
-from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: E402
 
-from dynadiff.brain import BrainConfig  # noqa: E402
-from dynadiff.cleaning import Cleaning  # noqa: E402
 from dynadiff.data import Trials  # noqa: E402
-from dynadiff.diffusion import Schedule  # noqa: E402
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.fit import _passes  # noqa: E402
-from dynadiff.generator import Generator, posterior, to_unit  # noqa: E402
+from dynadiff.generator import posterior, to_unit  # noqa: E402
 from dynadiff.machines import open_accelerator, zero2  # noqa: E402
-from dynadiff.model import Model, ModelConfig, new_model  # noqa: E402
 from dynadiff.objective import Objective  # noqa: E402
 from dynadiff.presets import PRESETS  # noqa: E402
-from dynadiff.training import Training, latents_of, train  # noqa: E402
-from dynadiff.windows import WindowSpec  # noqa: E402
-
-
-def small_generator() -> Generator:
-    """The shipped one's layout with a fiftieth of its weights; untrained."""
-    unet = UNet2DConditionModel(
-        sample_size=4, in_channels=4, out_channels=4, block_out_channels=(16, 16), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=16, attention_head_dim=4, norm_num_groups=4,
-    )  # fmt: skip
-    vae = AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 8), layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=1,
-        mid_block_add_attention=False, sample_size=8,
-    )  # fmt: skip
-    return Generator(unet, vae, Schedule(), patch=1, picture_size=8, tokens=(5, 16))
-
-
-def a_model(choices: Training | None = None, width: int = 8) -> Model:
-    torch.manual_seed(0)
-    mask = np.ones((2, 3, 2), np.bool_)
-    brain = BrainConfig(12, 6, width, (5, 16))
-    unconditional = "zeros" if choices is None else choices.unconditional
-    config = ModelConfig(
-        "01", 4 / 3, "", WindowSpec(), Cleaning(), brain, "generator", steps=2, unconditional=unconditional
-    )
-    return new_model(config, small_generator(), mask, np.eye(4))
-
-
-def some_trials() -> Trials:
-    rng = np.random.default_rng(0)
-    windows = rng.standard_normal((2, 20, 12, 6)).astype(np.float16)
-    pictures = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
-    number = np.arange(20)
-    names = tuple("abcde")
-    return Trials(
-        windows[0], windows[1], number % 5, number // 10, number, pictures, names, ("",) * 5, ("run one", "run two")
-    )
+from dynadiff.training import latents_of, train  # noqa: E402
+from small_models import SHORT, a_model, a_shared_model, of_kind, some_trials, trials_of_all, weights  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def trials() -> Trials:
     return some_trials()
-
-
-SHORT = Training(steps=4, batch=3, warmup=1, online=0.5, sampling_steps=2)
-
-
-def weights(model: Model) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.trainable()])
 
 
 def losses(work: Path) -> list[float]:
@@ -103,10 +54,11 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynadiff.fit.LOG_EVERY", 1)
 
 
+@pytest.mark.parametrize("kind", ["one", "several"])
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "unconditional": "learned"}])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, trials: Trials, changes: dict[str, object]) -> None:
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, kind: str, changes: dict[str, object]) -> None:
     config = replace(SHORT, **changes)
-    straight, stopped, resumed = (a_model(config) for _ in range(3))
+    (straight, trials), (stopped, _), (resumed, _), (start, _) = (of_kind(kind, config) for _ in range(4))
     frozen = {k: v.clone() for k, v in straight.generator.unet.state_dict().items() if "lora_" not in k}
     train(straight, trials, trials, config, tmp_path / "one" / "work")
     with pytest.MonkeyPatch.context() as patch:
@@ -118,11 +70,24 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, trials: Trials
     assert torch.equal(weights(straight), weights(resumed))
     assert losses(tmp_path / "one" / "work") == losses(tmp_path / "two" / "work")
     assert len(losses(tmp_path / "one" / "work")) == 4
-    for p, start in zip(straight.trainable(), a_model(config).trainable(), strict=True):
-        assert not torch.equal(p, start)
+    for p, before in zip(straight.trainable(), start.trainable(), strict=True):
+        assert not torch.equal(p, before)
     for name, value in straight.generator.unet.state_dict().items():
         if name in frozen:
             assert torch.equal(value, frozen[name])
+
+
+def test_a_subject_learns_from_its_own_windows_alone(tmp_path: Path) -> None:
+    config = replace(SHORT, steps=1, batch=12, weight_decay=0.0)
+    trained, trials = [], trials_of_all()
+    for factor in (1, -3):
+        model = a_shared_model()
+        other = replace(trials["05"], offline=factor * trials["05"].offline, online=factor * trials["05"].online)
+        train(model, trials | {"05": other}, trials, config, tmp_path / str(factor) / "work")
+        trained.append({name: subject.subject.detach().clone() for name, subject in model.brain.subjects.items()})
+    start = a_shared_model().brain.subjects
+    assert all(not torch.equal(trained[0][name], start[name].subject) for name in trials)
+    assert [torch.equal(trained[0][name], trained[1][name]) for name in trials] == [True, True, False]
 
 
 def test_the_running_mean_is_not_the_last_weights(tmp_path: Path, trials: Trials) -> None:
@@ -159,17 +124,18 @@ sys.path.insert(0, sys.argv[1])
 import test_training as t
 import dynadiff.fit
 dynadiff.fit.LOG_EVERY = 1
-model, work = t.a_model(), Path(sys.argv[2])
+(model, trials), work = t.of_kind(sys.argv[3]), Path(sys.argv[2])
 accelerator = t.open_accelerator(t.TWO)
 assert accelerator.num_processes == 2
-t.train(model, t.some_trials(), t.some_trials(), t.TWO, work, accelerator=accelerator)
+t.train(model, trials, trials, t.TWO, work, accelerator=accelerator)
 t.torch.save(t.weights(model), work / f"weights-{accelerator.process_index}.pt")
 t.torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path, trials: Trials) -> None:
-    alone = a_model()
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_two_processes_do_what_one_does(tmp_path: Path, kind: str) -> None:
+    alone, trials = of_kind(kind)
     train(alone, trials, trials, TWO, tmp_path / "one" / "work")
     program, work = tmp_path / "program.py", tmp_path / "two" / "work"
     program.write_text(PROGRAM)
@@ -180,7 +146,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path, trials: Trials) -> None:
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     done = subprocess.run(
-        [*launch, str(program), str(Path(__file__).parent), str(work)],
+        [*launch, str(program), str(Path(__file__).parent), str(work), kind],
         capture_output=True, text=True, timeout=240, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
