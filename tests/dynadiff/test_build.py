@@ -67,10 +67,37 @@ def test_specifications_are_read_as_written(dtype: str, shape: list[int]) -> Non
     assert parse_specification(specification(dtype, tuple(shape))) == (dtype, tuple(shape))
 
 
-@pytest.mark.parametrize("raw", [{}, RAW | {"surprise": 1}, RAW | {"precision": "int3"}, RAW | {"networks": {}}])
-def test_what_is_no_record_is_not_read(raw: dict) -> None:
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize(
+    "raw", [None, [], {}, RAW | {"surprise": 1}, RAW | {"precision": "int3"}, RAW | {"networks": {}}]
+)
+def test_what_is_no_record_is_not_read(raw: object) -> None:
+    with pytest.raises(ValueError, match=r"no dict$|^keys|^networks"):
         Build.of_json(raw)
+
+
+def parts(value: object, path: tuple = ()) -> list[tuple]:
+    """Paths to everything in a JSON value, the elements of lists included."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, part in inside for found in ((*path, key), *parts(part, (*path, key)))]
+
+
+@pytest.mark.parametrize("other", [None, [[]], {"a": None}], ids=["null", "list", "object"])
+@pytest.mark.parametrize("name", RAW)
+def test_a_record_with_a_part_of_another_kind_is_not_read(name: str, other: object) -> None:
+    for path in parts({name: RAW[name]}):
+        spoilt = json.loads(json.dumps(RAW))
+        place = spoilt
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = other
+        with pytest.raises(ValueError, match=r" is .* and no \w+$|^keys |^networks "):
+            Build.of_json(spoilt)
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_record_without_a_part_is_not_read(name: str) -> None:
+    with pytest.raises(ValueError, match=f"keys .*{name}"):
+        Build.of_json({key: part for key, part in RAW.items() if key != name})
 
 
 def test_the_machine_it_was_built_for_is_not_refused() -> None:
