@@ -126,7 +126,8 @@ def shared_state(brain: nn.Module) -> dict[str, Tensor]:
 def adapt(pretrained: "BrainModule | SharedBrain", voxels: int) -> BrainModule:
     """A module for a new subject: subject and timestep layers from scratch, all the rest from ``pretrained``."""
     new = BrainModule(replace(pretrained.config, voxels=voxels))
-    new.load_state_dict(shared_state(pretrained), strict=False)
+    own = {k: v for k, v in new.state_dict().items() if k in OWN}
+    new.load_state_dict(own | shared_state(pretrained))
     return new
 
 

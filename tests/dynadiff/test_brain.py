@@ -105,6 +105,17 @@ def test_a_new_subject_starts_from_scratch_where_it_must_and_from_the_pretrained
         assert old.out.weight.abs().max() > 0
 
 
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize("new_name", ["", "output"])
+def test_a_new_subject_takes_all_that_is_shared_or_nothing(several: bool, new_name: str) -> None:
+    old = SharedBrain({"1": small(7, "published")}) if several else BrainModule(small(7, "published"))
+    if new_name:
+        old.add_module(new_name, old.out)
+    del old.out
+    with pytest.raises(RuntimeError, match=r"Missing key.*out\.weight"):
+        adapt(old, 9)
+
+
 def test_subjects_that_differ_in_more_than_voxels_cannot_share() -> None:
     with pytest.raises(ValueError, match="voxels only"):
         SharedBrain({"1": small(7, "published"), "2": small(4, "in")})
