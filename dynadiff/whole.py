@@ -28,10 +28,9 @@ def whole(path: Path) -> Iterator[Path]:
     new = path.with_name(f".{os.getpid()}.{path.name}")  # the suffix stays: some writers add their own
     try:
         yield new
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(new)
         new.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         cut_short = error.errno is None and "requested and" in str(error)  # NumPy's words for it, without a number
         if not cut_short and error.errno not in FULL:
@@ -53,9 +52,9 @@ def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap
     return array
 
 
-def _flush(folder: Path) -> None:
-    """The rename too must reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Returns when what was written to a file, or the names that a folder now holds, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dynadiff.engine import MANIFEST, Manifest, file_digest
 from dynadiff.errors import UserError
+from dynadiff.whole import flush
 
 EXPORTER = 2  # see Build.exporter
 Say = Callable[[str], object]
@@ -75,7 +76,7 @@ def place_engine(out: Path, fill: Fill, needed: int = 0) -> Manifest:
         if out.exists():
             out.rename(made / "replaced")
         folder.rename(out)
-        _sync(out.parent)
+        flush(out.parent)
         return manifest
     finally:
         shutil.rmtree(made)
@@ -105,13 +106,5 @@ def _lock(path: Path, wait: Callable[[], object]) -> int:
 
 def _write_through(folder: Path) -> None:
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(path)
+    flush(folder)
