@@ -10,16 +10,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from dynadiff.engine import Manifest
+from dynadiff.engine import Manifest, step_inputs
 from dynadiff.errors import UserError
 from dynadiff.identification import Features
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in this order
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
-
-
-Networks = Sequence[Any]  # sessions of the brain module, the step and the decoder, or what acts as them
 
 
 def open_onnx(folder: Path, threads: int = 0) -> Callable[[Manifest], "OnnxEngine"]:
@@ -43,31 +40,21 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
 
 
 class OnnxEngine:
-    """Runs the brain module's, the step's and the decoder's graph, opened.
+    """Runs the brain module, the step and the decoder: three sessions, or what acts as them.
 
     Raises UserError when the graphs are for guidance 1 and the manifest asks for another.
     """
 
-    def __init__(self, networks: Networks, manifest: Manifest) -> None:
+    def __init__(self, networks: Sequence[Any], manifest: Manifest) -> None:
         self._brain, self._step, self._decoder = networks
-        self._timesteps = manifest.schedule.timesteps(manifest.steps)
-        self._ab = manifest.schedule.ddim(manifest.steps).astype(np.float32)
-        guided = "guidance" in {given.name for given in self._step.get_inputs()}
-        if not guided and manifest.guidance != 1:
-            raise UserError(
-                f"the engine was exported for guidance 1, not {manifest.guidance:g}: export it again for that guidance"
-            )
-        self._guidance = {"guidance": np.array(manifest.guidance, np.float32)} if guided else {}
+        self._rows = step_inputs(manifest, {given.name for given in self._step.get_inputs()})
 
     def encode(self, window: NDArray[np.float32]) -> Any:
         return self._brain.run(None, {"window": window[None]})[0]
 
     def step(self, latent: Any, tokens: Any, i: int) -> Any:
-        inputs = {
-            "latent": _batch(latent), "tokens": tokens, "timestep": self._timesteps[i : i + 1],
-            "coefficients": self._ab[i],
-        }  # fmt: skip
-        return self._step.run(None, inputs | self._guidance)[0]
+        row = {name: rows[i, ...] for name, rows in self._rows.items()}  # ``...``: a scalar too must be an array
+        return self._step.run(None, {"latent": _batch(latent), "tokens": tokens} | row)[0]
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
         return np.asarray(self._decoder.run(None, {"latent": _batch(latent)})[0][0])
