@@ -41,9 +41,14 @@ def test_a_file_reaches_the_disk_before_its_name_and_its_name_before_the_end(flu
 )
 def test_what_was_there_stays_when_the_next_is_not_finished(error, told: type[Exception], tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("old")
-    with pytest.raises(told), whole(tmp_path / "kept") as path:
-        path.write_text("half")
-        raise error
+
+    def write_half() -> None:
+        with whole(tmp_path / "kept") as path:
+            path.write_text("half")
+            raise error
+
+    with pytest.raises(told):
+        write_half()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("kept", "old")]
     with whole(tmp_path / "kept") as path:
         path.write_text("new")

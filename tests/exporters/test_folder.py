@@ -38,6 +38,22 @@ def test_a_folder_lists_all_that_is_in_it_and_leaves_nothing_beside_it(tmp_path:
     assert left(tmp_path / "new") == ["engine"]
 
 
+def test_every_file_is_on_the_disk_before_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[str, bool]] = []
+
+    def fsync(handle: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{handle}")).name
+        flushed.append((name, (tmp_path / "new" / "engine").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_engine(tmp_path / "new" / "engine", filled())
+    *files, folder, beside = flushed
+    assert sorted(files) == [(name, False) for name in sorted([MANIFEST, "step.data", "step.onnx"])]
+    assert (folder, beside) == (("engine", False), ("new", True))
+
+
 def test_an_engine_is_replaced_by_the_next(tmp_path: Path) -> None:
     write_engine(tmp_path / "[e*]", filled("old"))
     write_engine(tmp_path / "[e*]", filled("new"))
