@@ -4,8 +4,6 @@ The checkpoint is written here, small, with the released names: both branches, b
 the training state holds. What it must give is computed by layers made as the released ones are.
 """
 
-import copy
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +14,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
-from diffusers import AutoencoderKL, DDIMScheduler, Transformer2DModel, UNet2DConditionModel  # noqa: E402
 from torch import nn  # noqa: E402
 
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.lora import add_lora  # noqa: E402
 from dynadiff.model_folder import load_model  # noqa: E402
 from dynadiff.official import Subject, import_official, read_subject  # noqa: E402
+from versatile import TEXT, WIDTH, paired, small_unet, small_vae, write_configurations  # noqa: E402
 
-VOXELS, VOLUMES, HIDDEN, TOKENS, WIDTH, TEXT = 7, 6, 10, 257, 8, 4
+VOXELS, VOLUMES, HIDDEN, TOKENS = 7, 6, 10, 257
 BRAIN = "model.brain_modules.clip_image."
 MASK = np.isin(np.arange(24), [1, 2, 5, 6, 11, 16, 23]).reshape(2, 3, 4)
 
@@ -47,42 +45,16 @@ class ReleasedBrain(nn.Module):
         return self.lin1(self.out_time_agg(x.permute(0, 2, 1)).flatten(1)).reshape(-1, TOKENS, WIDTH)
 
 
-class Pair(nn.Module):
-    """Image and text transformer with mix ratio 0; the context is text tokens, then image tokens."""
-
-    def __init__(self, image: Transformer2DModel, text: Transformer2DModel) -> None:
-        super().__init__()
-        self.transformers = nn.ModuleList([image, text])
-
-    def forward(self, x, encoder_hidden_states, **others):
-        image, text = self.transformers
-        by_text = text(x, encoder_hidden_states=encoder_hidden_states[:, :TEXT], return_dict=False)[0]
-        by_image = image(x, encoder_hidden_states=encoder_hidden_states[:, TEXT:], return_dict=False)[0]
-        return (x + 0.0 * (by_text - x) + 1.0 * (by_image - x),)
-
-
-def small_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=WIDTH, norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=2,
-    ).eval()  # fmt: skip
-
-
 class Released:
     """The authors' decoder at a small size."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.brain = ReleasedBrain().eval()
-        self.unet, other = small_unet(), small_unet()
-        for name, module in list(self.unet.named_modules()):
-            if isinstance(module, Transformer2DModel):
-                self.unet.set_submodule(name, Pair(copy.deepcopy(module), other.get_submodule(name)))
+        self.unet = paired(small_unet())
         for parameter in add_lora(self.unet):
             nn.init.normal_(parameter, std=0.3)
-        down = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-        self.vae = AutoencoderKL(block_out_channels=(4, 4), norm_num_groups=1, scaling_factor=0.18215, **down)
+        self.vae = small_vae()
 
     def state(self) -> dict[str, "torch.Tensor"]:
         others = {"metrics.inception.weight": torch.zeros(3), "null_tokens": torch.zeros(2)}
@@ -93,17 +65,6 @@ class Released:
             | others
         )
 
-    def write_base(self, folder: Path) -> Path:
-        """Configurations alone, as the import needs no weights of Versatile Diffusion."""
-        small_unet().save_config(folder / "image_unet")
-        path = folder / "image_unet" / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"dual_cross_attention": True}))
-        self.vae.save_config(folder / "vae")
-        DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_config(
-            folder / "scheduler"
-        )
-        return folder
-
 
 @pytest.fixture(scope="module")
 def released() -> Released:
@@ -111,8 +72,9 @@ def released() -> Released:
 
 
 @pytest.fixture
-def base(released: Released, tmp_path: Path) -> str:
-    return str(released.write_base(tmp_path / "base"))
+def base(tmp_path: Path) -> str:
+    """Configurations alone, as the import needs no weights of Versatile Diffusion."""
+    return str(write_configurations(tmp_path / "base"))
 
 
 ANN = Subject("01", MASK, np.eye(4))
