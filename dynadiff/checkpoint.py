@@ -54,8 +54,8 @@ def load_checkpoint(
     parts: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata()
-            for full in file.keys():  # noqa: SIM118  (not a dict)
+            said, names = file.metadata(), file.keys()
+            for full in names:
                 name, key = full.split("/", 1)
                 parts.setdefault(name, {})[key] = file.get_tensor(full)
     except SafetensorError as error:

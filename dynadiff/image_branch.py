@@ -18,7 +18,6 @@ from torch import Tensor
 
 from dynadiff.errors import UserError
 
-UNET: dict[str, Any] = {"cross_attention_dim": 768, "sample_size": 64}  # all else is diffusers' default
 FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -77,5 +76,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _is_dual(path: Path) -> bool:
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
-            return any(".transformers.1." in name for name in file.keys())  # noqa: SIM118  (not a dict)
-    return any(".transformers.1." in name for name in read_weights(path))
+            names = list(file.keys())
+    else:
+        names = list(read_weights(path))
+    return any(".transformers.1." in name for name in names)

@@ -9,8 +9,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -62,7 +63,7 @@ class Bold:
     def _volume(self, data: bytes) -> NDArray[np.generic]:
         raw = np.frombuffer(data, self.stored).reshape(self.shape, order="F")
         if self.dtype == self.stored.newbyteorder("<"):
-            return cast(NDArray[np.generic], raw.astype(self.dtype, copy=False))
+            return raw.astype(self.dtype, copy=False)
         return raw.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
 
 
@@ -117,10 +118,10 @@ def load_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     if tuple(image.shape) != shape:
         raise UserError(f"the mask {path} is {image.shape} and the volumes are {shape}: give a mask of the same grid.")
     with _reading(path):
-        mask = np.asanyarray(image.dataobj) > 0
+        mask: NDArray[np.bool_] = np.asanyarray(image.dataobj) > 0
     if not mask.any():
         raise UserError(f"the mask {path} has no voxel above 0: give a mask that selects some.")
-    return cast(NDArray[np.bool_], mask)
+    return mask
 
 
 def masked_series(source: Bold | Run, mask: NDArray[np.bool_], n: int) -> NDArray[np.float32]:
@@ -160,8 +161,8 @@ def _load(path: Path) -> Any:
     return image
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 @contextmanager

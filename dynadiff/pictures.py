@@ -1,7 +1,6 @@
 """Picture files as arrays, always uint8 RGB. Knows no data set."""
 
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -17,4 +16,4 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB) if path.stat().st_size else None
     if picture is None:
         raise UserError(f"{path} is not a picture that OpenCV can read: copy it again.")
-    return cast(NDArray[np.uint8], picture)
+    return np.asarray(picture, np.uint8)

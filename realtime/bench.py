@@ -11,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
 import cv2
 import numpy as np
@@ -96,7 +95,8 @@ def bookkeeping(folder: Path, pixels: int) -> Figures:
         frames = [bytes(frame) for frame in pack(sent)]
         with watch.time("total"):
             with watch.time("ingest"):
-                volume = cast(Volume, unpack(frames))
+                volume = unpack(frames)
+            assert isinstance(volume, Volume)
             with watch.time("mask"):
                 sample = masker(volume.data)
             with watch.time("screen, statistics, window"):

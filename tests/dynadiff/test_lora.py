@@ -5,11 +5,9 @@ import copy
 import pytest
 
 torch = pytest.importorskip("torch")
-from diffusers import UNet2DConditionModel  # noqa: E402
-
 from dynadiff.errors import UserError  # noqa: E402
+from dynadiff.full_size import random_unet  # noqa: E402
 from dynadiff.generator import tiny_generator  # noqa: E402
-from dynadiff.image_branch import UNET  # noqa: E402
 from dynadiff.lora import (  # noqa: E402
     Adaptation,
     add_lora,
@@ -60,7 +58,7 @@ def test_only_cross_attention_learns() -> None:
 
 def test_versatile_diffusion_gets_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**UNET)
+        unet = random_unet()
         assert sum(p.numel() for p in unet.parameters()) == 859_520_964
         assert sum(p.numel() for p in add_lora(unet)) == 397_824
 
@@ -77,7 +75,7 @@ COUNTS = {
 @pytest.mark.parametrize("trainable", COUNTS)
 def test_what_learns_at_full_size(trainable: str) -> None:
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**UNET)
+        unet = random_unet()
         assert len(unet.state_dict()) == 686
         set_trainable(unet, Adaptation(trainable))
     assert sum(p.numel() for p in trained(unet).values()) == COUNTS[trainable]
