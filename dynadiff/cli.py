@@ -216,12 +216,20 @@ def export(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="phantom: how real it is; haxby, miyawaki: real recordings, all folds.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="phantom: how real it is; brain, trainable, subjects: the paper's comparisons, on it; "
+            "haxby, miyawaki: real recordings, all folds."
+        ),
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby, miyawaki).")] = None,
     out: Annotated[Path, typer.Option(help="Where it keeps what it has done.")] = Path("studies"),
     root: Root = None,
     subject: Subject = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="A minute, to see that it runs (miyawaki).")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute, to see that it runs: its figures mean nothing.")
+    ] = False,
 ) -> None:
     """Remake a table of the README."""
     if name == "phantom":
@@ -243,8 +251,17 @@ def study(
         from dynadiff.studies.miyawaki import print_miyawaki
 
         print_miyawaki(data, out, quick)
+    elif name in ("brain", "trainable", "subjects"):
+        _torch()
+        from dynadiff.report import print_study
+        from dynadiff.studies.ablations import study_named
+        from dynadiff.studies.running import run_study
+
+        asked = study_named(name, quick)
+        trees = [_phantom(root, whose, sessions) for whose, sessions in asked.needs().items()]
+        print_study(asked, run_study(asked, trees[0], out / asked.name, _say))
     else:
-        raise UserError(f"there is no study {name!r}: choose phantom, haxby or miyawaki")
+        raise UserError(f"there is no study {name!r}: choose phantom, brain, trainable, subjects, haxby or miyawaki")
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from dynadiff.sampling import Render, Sampling, paint
 from dynadiff.scenes import CATEGORIES
 
 BATCH = 64
+Windows = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,15 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
     model = load_model(folder, merged=True)
     home = generator_folder(model.config.generator, folder)
     plain, encoder = load_generator(home).freeze(), ImageEncoder.load(home / "image_encoder")
-    noise = torch.from_numpy(initial_noise(seed, plain.latent_shape))
 
     def row(decoder: str, pictures: NDArray[np.uint8]) -> Row:
         return _row(decoder, pictures, test, encoder)
 
-    def painted(generator: Generator, tokens: NDArray[np.float32], null: Tensor | None = None) -> NDArray[np.uint8]:
-        config, numbers = model.config, range(len(tokens))
-        sampling = Sampling(config.sampler, config.steps, config.guidance, seed)
-        batches = [(torch.from_numpy(tokens[k : k + BATCH]), numbers[k : k + BATCH]) for k in numbers[::BATCH]]
-        return np.concatenate([paint(generator, b, items, sampling, null, noise) for b, items in batches])
+    def painted(tokens: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return paint_all(plain, tokens, _sampling(model, seed))
 
     for how, windows in (("online", test.online), ("offline cleaning", test.offline)):
-        yield row(f"Dynadiff, {how}", painted(model.generator, brain_tokens(model, windows), model.null))
+        yield row(f"Dynadiff, {how}", decoded(model, windows, seed))
     seen = train.pictures[train.seen]
     yield row("nearest neighbour, online", seen[nearest(train.online, test.online)])
     latents = latent_means(plain, train.pictures)[train.seen]
@@ -85,12 +82,39 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
     fitted = ridge(train.online, targets, train.runs, test.online)
     low, tokens = np.split(fitted, [latents[0].size], axis=1)
     yield row("ridge to VAE latents, online", render(plain, low.reshape(-1, *latents.shape[1:])))
-    yield row("ridge to tokens, same generator, online", painted(plain, tokens.reshape(-1, *own.shape[1:])))
-    yield row("ceiling: the picture's own tokens", painted(plain, encode_pictures(encoder, test.pictures)[test.seen]))
+    yield row("ridge to tokens, same generator, online", painted(tokens.reshape(-1, *own.shape[1:])))
+    yield row("ceiling: the picture's own tokens", painted(encode_pictures(encoder, test.pictures)[test.seen]))
+
+
+def decoded(model: Model, windows: Windows, seed: int = 0) -> NDArray[np.uint8]:
+    """Pictures (n, s, s, 3) of cleaned windows (n, voxels, volumes), painted as the model was judged."""
+    return paint_all(model.generator, brain_tokens(model, windows), _sampling(model, seed), model.null)
+
+
+def paint_all(
+    generator: Generator, tokens: NDArray[np.float32], sampling: Sampling, null: Tensor | None = None
+) -> NDArray[np.uint8]:
+    """Pictures (n, s, s, 3) of tokens (n, k, d), batch after batch; all start from the same noise."""
+    noise, numbers = torch.from_numpy(initial_noise(sampling.seed, generator.latent_shape)), range(len(tokens))
+    batches = [(torch.from_numpy(tokens[k : k + BATCH]), numbers[k : k + BATCH]) for k in numbers[::BATCH]]
+    return np.concatenate([paint(generator, b, items, sampling, null, noise) for b, items in batches])
+
+
+def likeness(
+    painted: NDArray[np.uint8], shown: NDArray[np.uint8], encoder: ImageEncoder
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """R (n, n) of pictures painted and shown, (n, s, s, 3) each: in the encoder's tokens, and in coarse pixels."""
+
+    def tokens(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return encode_pictures(encoder, pictures).reshape(len(pictures), -1).astype(np.float64)
+
+    spaces: tuple[Features, Features] = (tokens, pixel_features)
+    in_tokens, in_pixels = (correlations(features(painted), features(shown)) for features in spaces)
+    return in_tokens, in_pixels
 
 
 @torch.no_grad()
-def brain_tokens(model: Model, windows: NDArray[np.float16]) -> NDArray[np.float32]:
+def brain_tokens(model: Model, windows: Windows) -> NDArray[np.float32]:
     """Tokens (n, k, d) of cleaned windows (n, voxels, volumes)."""
     return torch.cat([model.brain(b.float()) for b in torch.from_numpy(windows).split(BATCH)]).numpy()
 
@@ -108,14 +132,12 @@ def render(generator: Generator, latents: NDArray[np.float32]) -> NDArray[np.uin
     return np.concatenate([Render(generator)(b).numpy() for b in torch.from_numpy(latents).split(256)])
 
 
+def _sampling(model: Model, seed: int) -> Sampling:
+    return Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
+
+
 def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: ImageEncoder) -> Row:
     names = [test.names[k] for k in test.seen]
-
-    def r_of(features: Features) -> NDArray[np.float64]:
-        return correlations(features(pictures), features(test.pictures)[test.seen])
-
-    def shown(p: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return encode_pictures(encoder, p).reshape(len(p), -1).astype(np.float64)
 
     def score(r: NDArray[np.float64], of: Callable[..., NDArray[np.float64]]) -> Score:
         per_trial = of(r, names)
@@ -125,7 +147,7 @@ def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: Image
             permutation_level(r, names, of, draws=100),
         )
 
-    tokens, pixels = r_of(shown), r_of(pixel_features)
+    tokens, pixels = likeness(pictures, test.pictures[test.seen], encoder)
     said = encoder.classify(torch.from_numpy(encode_pictures(encoder, pictures))).argmax(1).numpy()
     true = [CATEGORIES.index(test.categories[k]) if test.categories[k] in CATEGORIES else -1 for k in test.seen]
     named = float(np.mean(said == true)) if min(true) >= 0 else float("nan")

@@ -11,8 +11,11 @@ from dynadiff.model_folder import load_model
 from dynadiff.nsd import NSD
 from dynadiff.pixel_scores import Level, PixelScores
 from dynadiff.recipes import nsd_trials
+from dynadiff.studies.judged import Interval, Judged, difference
 from dynadiff.studies.phantom import measure
+from dynadiff.studies.plan import METRICS, Study
 
+ONE_SEED = "one training, from one seed, behind each row: the intervals do not say what another would give"
 PIXEL_TITLE = "test trials: mean [95 % interval over pictures] (what chance reaches once in twenty times)"
 
 
@@ -47,6 +50,25 @@ def _level(level: Level, times: float, digits: int) -> str:
     return f"{mean}{unit} [{low}, {high}] ({chance})"
 
 
+def print_study(study: Study, judged: Mapping[str, Judged]) -> None:
+    """Every condition's scores, and which of the paper's orderings hold."""
+    trials = len(next(iter(judged.values())).trials)
+    title = f"{study.title}. {trials} held-out single trials, cleaned online [95 % interval over pictures]"
+    rows = Table("model", *METRICS.values(), title=title, caption=ONE_SEED)
+    for condition in study.conditions:
+        if condition.name in judged:
+            scores = (judged[condition.name].interval(metric) for metric in METRICS)
+            rows.add_row(f"{condition.name}: {condition.row}", *map(_cell, scores))
+    title = "The paper's orderings: differences in points, in pairs of the same trial [95 % interval over pictures]"
+    orderings = Table("above", "below", "in", "difference", "here", "in the paper", title=title)
+    for c in study.comparisons:
+        found = difference(judged[c.above], judged[c.below], c.metric)
+        points = f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        orderings.add_row(c.above, c.below, METRICS[c.metric], points, found.verdict, c.paper)
+    for table in (rows, orderings):
+        Console(width=150).print(table)
+
+
 def print_phantom(root: Path, subject: int) -> None:
     """Measure the phantom beside the ranges it was made to match."""
     found = measure(root, subject)
@@ -63,5 +85,5 @@ def print_phantom(root: Path, subject: int) -> None:
     Console(width=120).print(table)
 
 
-def _cell(score: Score) -> str:
+def _cell(score: Score | Interval) -> str:
     return f"{100 * score.mean:.1f} % [{100 * score.low:.1f}, {100 * score.high:.1f}]"

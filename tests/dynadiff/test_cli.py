@@ -25,7 +25,7 @@ def test_help_imports_nothing_heavy() -> None:
         (("export", "tflite", "--out", "x"), "choose onnx, trt or trt-rtx"),
         (("export", "onnx", "--targets", "8.9", "--out", "x"), "--targets belongs to trt-rtx"),
         (("train", "--out", "x", "--subjects", "one"), "--subjects one is no list of numbers"),
-        (("study", "astrology"), "choose phantom, haxby or miyawaki"),
+        (("study", "astrology"), "choose phantom, brain, trainable, subjects, haxby or miyawaki"),
         (("study", "haxby"), "give its folder with --data"),
         (("study", "miyawaki"), "give its folder with --data"),
     ],
