@@ -17,8 +17,11 @@ def _sessions(learnt: int) -> tuple[int, ...]:
     return tuple(range(1, learnt + 2))
 
 
-# windows are all cleaned as a live decoder has them, as they are judged
-CHOICES = replace(PHANTOM, online=1.0, warm_start=500, steps=250)
+# Seconds of one core: 0.07 a step of the warm start, 0.6 one of diffusion, 120 to judge a model on its 683 trials. So a
+# condition takes about 4 min on two cores, and one of the ten of `SUBJECTS` 3 min. Windows are all cleaned online, as
+# those are that are judged.
+CHOICES = replace(PHANTOM, online=1.0, warm_start=1000)
+SHORTER = replace(CHOICES, warm_start=600, steps=200)
 QUICK = replace(CHOICES, warm_start=3, steps=3, batch=8, warmup=1, sampling_steps=4)
 QUICK_SESSIONS, QUICK_TRIALS = (1, 2), 64
 
@@ -72,7 +75,7 @@ TRAINABLE = Study(
 SUBJECTS = Study(
     "subjects",
     "Appendix E: several subjects, and a new one",
-    CHOICES,
+    SHORTER,
     (
         *(Condition(f"scratch-{n}", f"subject 1 alone, {n} sessions", sessions=_sessions(n)) for n in FEW),
         Condition("multi", f"subjects 1 to 4 together, {LEARNT} sessions each", subjects=(1, 2, 3, 4)),

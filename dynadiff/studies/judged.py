@@ -62,11 +62,11 @@ def save_judged(judged: Judged, path: Path) -> None:
 def load_judged(path: Path) -> Judged:
     """Raises UserError for a file that is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             trials, pictures = (tuple(held[name].tolist()) for name in ("trials", "pictures"))
             scores = {metric: held[metric].astype(np.float64) for metric in METRICS}
             return Judged(str(held["model"]), trials, pictures, scores)
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise UserError(f"{path} is damaged ({error}): delete it, and the model is judged again") from None
 
 

@@ -100,10 +100,21 @@ class Study:
 
 
 def shortened(study: Study, choices: Training, sessions: tuple[int, ...], trials: int) -> Study:
-    """The same conditions with these choices, sessions and test trials at most: to see that it runs, and no more."""
-    conditions = tuple(replace(c, sessions=tuple(s for s in c.sessions if s in sessions)) for c in study.conditions)
-    title = f"{study.title}; quick: these figures mean nothing"
-    return replace(
-        study, name=f"{study.name}-quick", title=title, choices=choices, conditions=conditions, sessions=sessions,
-        trials=trials,
+    """With these choices, sessions and test trials at most: to see that it runs, and no more.
+
+    Of conditions that are the same then, the first stands for all.
+    """
+    short = replace(
+        study, name=f"{study.name}-quick", title=f"{study.title}; quick: these figures mean nothing", choices=choices,
+        conditions=tuple(replace(c, sessions=tuple(s for s in c.sessions if s in sessions)) for c in study.conditions),
+        sessions=sessions, trials=trials,
     )  # fmt: skip
+    kept: list[Condition] = []
+    stands: dict[str, str] = {}
+    for condition in short.conditions:
+        same = next((c for c in kept if short.resolved(c) == short.resolved(condition)), None)
+        stands[condition.name] = (same or condition).name
+        kept += [] if same else [condition]
+    pairs = (replace(c, above=stands[c.above], below=stands[c.below]) for c in short.comparisons)
+    once = {(c.above, c.below, c.metric): c for c in pairs}
+    return replace(short, conditions=tuple(kept), comparisons=tuple(once.values()))

@@ -3,6 +3,7 @@
 What is done is kept in the study's folder, and a study that was interrupted goes on:
 
     HOME/store/subjNN            the sessions that the study reads, cleaned online
+         latents                 of the pictures, computed once for all conditions
          CONDITION/condition.json   what it was begun with: it goes on with nothing else
                    model.json …     the model, in subject-NN where there are several subjects
                    scores.npz       of every trial
@@ -69,6 +70,7 @@ def run_study(
         if not all((model / CONFIG).exists() for model in _models(condition, folder)):
             say(f"{place}: training, {condition.row}")
             _note(study, condition, folder)
+            _share_latents(home / "latents", folder / "work" / "latents")
             train(recipe_of(study, condition, home))
         if study.judges(condition):
             model = _models(condition, folder)[condition.subjects.index(study.subject)]
@@ -114,6 +116,14 @@ def trials_of(trials: StoredTrials) -> tuple[str, ...]:
     """What tells one trial from another: its run and its picture, shown once each of those that are judged."""
     runs = (trials.run_names[k] for k in trials.runs)
     return tuple(f"{run}/{picture}" for run, picture in zip(runs, pictures_of(trials), strict=True))
+
+
+def _share_latents(shared: Path, own: Path) -> None:
+    """Training keeps latents under a digest of pictures and VAE: what one condition computed serves the others."""
+    shared.mkdir(exist_ok=True)
+    own.parent.mkdir(exist_ok=True)
+    if not own.is_symlink():
+        own.symlink_to(Path("..") / ".." / shared.name, target_is_directory=True)
 
 
 def _models(condition: Condition, folder: Path) -> list[Path]:
