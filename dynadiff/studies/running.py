@@ -64,7 +64,7 @@ def run_study(
     for condition in study.conditions:
         _check_begun(study, condition, home / condition.name)
     prepare_stores(study, root, home / "store")
-    trials, judged = test_trials(study, home / "store"), {}
+    trials, judged = held_out_trials(study, home / "store"), {}
     for number, condition in enumerate(study.conditions, 1):
         folder, place = home / condition.name, f"{study.name} {number}/{len(study.conditions)} {condition.name}"
         if not all((model / CONFIG).exists() for model in _models(condition, folder)):
@@ -92,7 +92,7 @@ def prepare_stores(study: Study, root: Path, home: Path) -> None:
         prepare_subject(nsd, subject, keys, store_home(home, subject), spec, ("online",), size)
 
 
-def test_trials(study: Study, stores: Path) -> StoredTrials:
+def held_out_trials(study: Study, stores: Path) -> StoredTrials:
     """What all are judged on: one presentation of each picture of the held-out session, of the study's subject."""
     trials = divide(open_store(store_home(stores, study.subject)), study.choices)[1]
     return trials.chosen(np.arange(len(trials))[: study.trials])

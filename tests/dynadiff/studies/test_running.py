@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.engine import file_digest  # noqa: E402
+from dynadiff.engines import EMBEDDED  # noqa: E402
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.phantom_tree import write_tree  # noqa: E402
 from dynadiff.recipes import Recipe, divide_all  # noqa: E402
@@ -17,7 +18,15 @@ from dynadiff.store import StoredTrials, open_store, store_home  # noqa: E402
 from dynadiff.studies.ablations import QUICK, STUDIES, study_named  # noqa: E402
 from dynadiff.studies.judged import Judged  # noqa: E402
 from dynadiff.studies.plan import METRICS, Condition, Study  # noqa: E402
-from dynadiff.studies.running import pictures_of, run_study, trials_of  # noqa: E402
+from dynadiff.studies.running import (  # noqa: E402
+    held_out_trials,
+    judge,
+    pictures_of,
+    prepare_stores,
+    run_study,
+    trials_of,
+)
+from dynadiff.windows import WindowSpec  # noqa: E402
 
 SHAPES = dict.fromkeys((1, 2, 3, 4), (12, 14, 10))
 
@@ -169,3 +178,28 @@ def test_it_runs_from_the_tree_to_the_table(
         patch.setattr("dynadiff.studies.running.load_model", None)
         again = run_study(study, tree, tmp_path, said.append)
     assert {n: j.model for n, j in again.items()} == {n: j.model for n, j in found.items()}
+
+
+def test_a_model_is_judged_by_what_it_paints_of_the_windows_as_a_live_decoder_has_them(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_stores(SMALL, tree, tmp_path / "store")
+    trials = held_out_trials(SMALL, tmp_path / "store")
+    shown, given = trials.pictures[trials.seen], []
+
+    def paints(pictures: np.ndarray) -> Judged:
+        monkeypatch.setattr(
+            "dynadiff.studies.running.decoded", lambda model, windows: given.append(windows) or pictures
+        )
+        return judge(EMBEDDED, trials)
+
+    right, wrong = paints(shown), paints(np.roll(shown, 1, axis=0))
+    assert all(right.scores[metric].min() == 1 for metric in METRICS)
+    assert all(wrong.scores[metric].mean() < 0.6 for metric in METRICS)
+    online = StoredTrials(open_store(store_home(tmp_path / "store", 1)), WindowSpec(), False, True)
+    first = [k for k in range(len(online)) if online.names[online.seen[k]] == right.pictures[0]]
+    own = online.windows(np.array(first), np.ones(len(first), np.bool_))
+    assert any(np.array_equal(given[0][0], window) for window in own)
+    monkeypatch.setattr("dynadiff.studies.running.likeness", lambda *_: (np.eye(len(trials)), -np.eye(len(trials))))
+    told = paints(shown)
+    assert [told.scores[metric].mean() for metric in ("two_way", "top1", "two_way_pixels")] == [1, 1, 0]
