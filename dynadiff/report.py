@@ -54,11 +54,12 @@ def print_study(study: Study, judged: Mapping[str, Judged]) -> None:
     """Every condition's scores, and which of the paper's orderings hold."""
     trials = len(next(iter(judged.values())).trials)
     title = f"{study.title}. {trials} held-out single trials, cleaned online [95 % interval over pictures]"
-    rows = Table("model", *METRICS.values(), title=title, caption=ONE_SEED)
+    rows = Table("model", "sessions learnt", *METRICS.values(), title=title, caption=ONE_SEED)
     for condition in study.conditions:
         if condition.name in judged:
             scores = (judged[condition.name].interval(metric) for metric in METRICS)
-            rows.add_row(f"{condition.name}: {condition.row}", *map(_cell, scores))
+            learnt = len(study.sessions_of(condition)) - 1  # of each subject: one is held out
+            rows.add_row(f"{condition.name}: {condition.row}", str(learnt), *map(_cell, scores))
     title = "The paper's orderings: differences in points, in pairs of the same trial [95 % interval over pictures]"
     orderings = Table("above", "below", "in", "difference", "here", "in the paper", title=title)
     for c in study.comparisons:

@@ -77,12 +77,12 @@ SUBJECTS = Study(
     "Appendix E: several subjects, and a new one",
     SHORTER,
     (
-        *(Condition(f"scratch-{n}", f"subject 1 alone, {n} sessions", sessions=_sessions(n)) for n in FEW),
-        Condition("multi", f"subjects 1 to 4 together, {LEARNT} sessions each", subjects=(1, 2, 3, 4)),
-        Condition("others", f"subjects 2 to 4 together, {LEARNT} sessions each", subjects=(2, 3, 4)),
+        *(Condition(f"scratch-{n}", "subject 1 alone", sessions=_sessions(n)) for n in FEW),
+        Condition("multi", "subjects 1 to 4 together", subjects=(1, 2, 3, 4)),
+        Condition("others", "subjects 2 to 4 together", subjects=(2, 3, 4)),
         *(
             Condition(
-                f"tuned-{n}", f"subjects 2 to 4 first, then subject 1, {n} sessions",
+                f"tuned-{n}", "subjects 2 to 4 first, then subject 1",
                 sessions=_sessions(n), pretrained="others",
             )
             for n in FEW
