@@ -19,8 +19,9 @@ from dynadiff.engine import initial_noise
 from dynadiff.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.identification import (
     Features,
-    bootstrap_ci,
+    Level,
     correlations,
+    level,
     n_way_top1,
     permutation_level,
     pixel_features,
@@ -37,23 +38,13 @@ Windows = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Score:
-    """A mean over trials with its 95 % bootstrap interval over pictures."""
-
-    mean: float
-    low: float
-    high: float
-    chance: float  # 95th percentile of the same mean with pictures dealt to trials at random
-
-
-@dataclass(frozen=True)
 class Row:
     """One decoder's scores."""
 
     decoder: str
-    two_way: Score
-    top1: Score  # of 50
-    two_way_pixels: Score
+    two_way: Level
+    top1: Level  # of 50
+    two_way_pixels: Level
     named: float  # share of pictures whose category the image encoder names right, NaN where categories are unknown
 
 
@@ -139,13 +130,8 @@ def _sampling(model: Model, seed: int) -> Sampling:
 def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: ImageEncoder) -> Row:
     names = [test.names[k] for k in test.seen]
 
-    def score(r: NDArray[np.float64], of: Callable[..., NDArray[np.float64]]) -> Score:
-        per_trial = of(r, names)
-        return Score(
-            float(per_trial.mean()),
-            *bootstrap_ci(per_trial, names),
-            permutation_level(r, names, of, draws=100),
-        )
+    def score(r: NDArray[np.float64], of: Callable[..., NDArray[np.float64]]) -> Level:
+        return level(of(r, names), names, permutation_level(r, names, of, draws=100))
 
     tokens, pixels = likeness(pictures, test.pictures[test.seen], encoder)
     said = encoder.classify(torch.from_numpy(encode_pictures(encoder, pictures))).argmax(1).numpy()

@@ -5,6 +5,7 @@ the same picture are never each other's distractors. What "like" means is the fe
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import comb
 
 import cv2
@@ -14,6 +15,22 @@ from numpy.typing import NDArray
 Features = Callable[[NDArray[np.uint8]], NDArray[np.float64]]  # pictures (n, h, w, 3) to features (n, d)
 Score = Callable[[NDArray[np.float64], Sequence[str]], NDArray[np.float64]]  # (R, names) to a score per trial
 LAB_SIDE = 16  # pixels
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over trials with its 95 % bootstrap interval over pictures."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Level(Interval):
+    """The same beside what chance gives at most 19 of 20 times."""
+
+    chance: float  # 95th percentile of the mean when what is compared is dealt out at random
 
 
 def pixel_features(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -73,6 +90,17 @@ def bootstrap_ci(
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def interval(per_trial: NDArray[np.float64], pictures: Sequence[str]) -> Interval:
+    """The mean score with its interval."""
+    return Interval(float(per_trial.mean()), *bootstrap_ci(per_trial, pictures))
+
+
+def level(per_trial: NDArray[np.float64], pictures: Sequence[str], chance: float) -> Level:
+    """The mean score with its interval and a level of chance."""
+    found = interval(per_trial, pictures)
+    return Level(found.mean, found.low, found.high, chance)
 
 
 def permutation_level(

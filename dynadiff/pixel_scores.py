@@ -9,19 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.identification import bootstrap_ci, correlations, n_way_top1, two_way
+from dynadiff.identification import Level, correlations, level, n_way_top1, two_way
 
 DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class Level:
-    """A mean over trials, its 95 % bootstrap interval over pictures, and what chance gives at most 19 of 20 times."""
-
-    mean: float
-    low: float
-    high: float
-    chance: float  # 95th percentile of the mean when reconstructions are dealt to pictures at random
 
 
 @dataclass(frozen=True)
@@ -57,4 +47,4 @@ def _level(
     names, rng = [str(k) for k in seen], np.random.default_rng(0)
     per_trial = score(r[:, seen], names)
     dealt = [score(r[:, rng.permutation(r.shape[1])[seen]], names).mean() for _ in range(DRAWS)]
-    return Level(float(per_trial.mean()), *bootstrap_ci(per_trial, names), float(np.quantile(dealt, 0.95)))
+    return level(per_trial, names, float(np.quantile(dealt, 0.95)))

@@ -6,12 +6,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dynadiff.evaluation import Row, Score, evaluate
+from dynadiff.evaluation import Row, evaluate
+from dynadiff.identification import Interval, Level
 from dynadiff.model_folder import load_model
 from dynadiff.nsd import NSD
-from dynadiff.pixel_scores import Level, PixelScores
+from dynadiff.pixel_scores import PixelScores
 from dynadiff.recipes import nsd_trials
-from dynadiff.studies.judged import Interval, Judged, difference
+from dynadiff.studies.judged import Judged, difference, verdict
 from dynadiff.studies.phantom import measure
 from dynadiff.studies.plan import METRICS, Study
 
@@ -44,8 +45,8 @@ def print_pixel_scores(scores: Mapping[str, PixelScores]) -> None:
     Console(width=160).print(table)
 
 
-def _level(level: Level, times: float, digits: int) -> str:
-    mean, low, high, chance = (f"{times * v:.{digits}f}" for v in (level.mean, level.low, level.high, level.chance))
+def _level(value: Level, times: float, digits: int) -> str:
+    mean, low, high, chance = (f"{times * v:.{digits}f}" for v in (value.mean, value.low, value.high, value.chance))
     unit = " %" if times == 100 else ""
     return f"{mean}{unit} [{low}, {high}] ({chance})"
 
@@ -65,7 +66,7 @@ def print_study(study: Study, judged: Mapping[str, Judged]) -> None:
     for c in study.comparisons:
         found = difference(judged[c.above], judged[c.below], c.metric)
         points = f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-        orderings.add_row(c.above, c.below, METRICS[c.metric], points, found.verdict, c.paper)
+        orderings.add_row(c.above, c.below, METRICS[c.metric], points, verdict(found), c.paper)
     for table in (rows, orderings):
         Console(width=150).print(table)
 
@@ -86,5 +87,5 @@ def print_phantom(root: Path, subject: int) -> None:
     Console(width=120).print(table)
 
 
-def _cell(score: Score | Interval) -> str:
+def _cell(score: Interval) -> str:
     return f"{100 * score.mean:.1f} % [{100 * score.low:.1f}, {100 * score.high:.1f}]"

@@ -14,23 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.errors import UserError
-from dynadiff.identification import bootstrap_ci
+from dynadiff.identification import Interval, interval
 from dynadiff.studies.plan import METRICS
 from dynadiff.whole import whole
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over trials with its 95 % bootstrap interval over pictures."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def verdict(self) -> str:
-        """Of a difference that should be above 0."""
-        return "holds" if self.low > 0 else "reversed" if self.high < 0 else "undecided"
 
 
 @dataclass(frozen=True)
@@ -43,14 +29,19 @@ class Judged:
     scores: Mapping[str, NDArray[np.float64]]
 
     def interval(self, metric: str) -> Interval:
-        return _interval(self.scores[metric], self.pictures)
+        return interval(self.scores[metric], self.pictures)
 
 
 def difference(above: Judged, below: Judged, metric: str) -> Interval:
     """How much better the first is, over pairs of the same trial. Raises ValueError where trials differ."""
     if above.trials != below.trials:
         raise ValueError("models that were judged on different trials cannot be compared")
-    return _interval(above.scores[metric] - below.scores[metric], above.pictures)
+    return interval(above.scores[metric] - below.scores[metric], above.pictures)
+
+
+def verdict(found: Interval) -> str:
+    """Of a difference that should be above 0."""
+    return "holds" if found.low > 0 else "reversed" if found.high < 0 else "undecided"
 
 
 def save_judged(judged: Judged, path: Path) -> None:
@@ -68,7 +59,3 @@ def load_judged(path: Path) -> Judged:
             return Judged(str(held["model"]), trials, pictures, scores)
     except (ValueError, TypeError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise UserError(f"{path} is damaged ({error}): delete it, and the model is judged again") from None
-
-
-def _interval(per_trial: NDArray[np.float64], pictures: tuple[str, ...]) -> Interval:
-    return Interval(float(per_trial.mean()), *bootstrap_ci(per_trial, pictures))
