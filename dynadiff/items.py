@@ -88,7 +88,7 @@ class SharedWindows:
         return np.concatenate(picked), joined
 
     def runs_of(self, trials: NDArray[np.int64]) -> list[str]:
-        ends = zip(self._subjects.values(), self._first, self._first[1:], strict=False)
+        ends = zip(self._subjects.values(), self._first[:-1], self._first[1:], strict=True)
         inside = ((source, trials[(trials >= low) & (trials < high)] - low) for source, low, high in ends)
         return [name for source, mine in inside for name in source.runs_of(mine)]
 
