@@ -12,6 +12,7 @@ import typer
 
 from dynadiff import commands
 from dynadiff.errors import UserError
+from dynadiff.ranges import numbers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,7 +78,7 @@ def train(
     options = {"steps": steps, "split": split, "length": length}
     choices = named(preset, [*(changes or []), *(f"{key}={value}" for key, value in options.items() if value)])
     choices = replace(choices, offset=choices.offset + shift)
-    main, whose = int(os.environ.get("RANK", "0")) == 0, tuple(commands.numbers("--subjects", subjects))
+    main, whose = int(os.environ.get("RANK", "0")) == 0, tuple(numbers("--subjects", subjects))
     if main and out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
     if pretrained and generator == "generator":
@@ -96,7 +97,7 @@ def train(
             raise UserError("betas are learnt from one subject at a time and from scratch: give one with --subject")
         print_pixel_scores(train_betas(betas, out, preset, choices, generator, root, whose[0]))
         return
-    asked = tuple(commands.numbers("--sessions", sessions)) if sessions else None
+    asked = tuple(numbers("--sessions", sessions)) if sessions else None
     where = None if store else _trees(root, whose, asked)
     line = train_recipe(
         Recipe(
@@ -131,9 +132,9 @@ def prepare(
     from dynadiff.store import store_home
     from dynadiff.windows import WindowSpec
 
-    asked = commands.numbers("--sessions", sessions) if sessions else None
+    asked = numbers("--sessions", sessions) if sessions else None
     kinds = ("offline", "online") if cleaning == "both" else (cleaning,)
-    for subject in commands.numbers("--subjects", subjects):
+    for subject in numbers("--subjects", subjects):
         nsd = NSD(_phantom(root, subject, asked))
         keys, missing = wanted_runs(nsd, subject, asked, allow_missing)
         spec, home = WindowSpec(WindowSpec().offset + shift, length), store_home(store, subject)

@@ -21,12 +21,3 @@ def require(names: Iterable[str], extra: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{missing[0]} is not installed: pip install 'dynadiff-realtime[{extra}]'")
-
-
-def numbers(option: str, text: str) -> list[int]:
-    """``1,2`` and ``1-4`` as numbers."""
-    try:
-        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-        return sorted({n for first, *last in ends for n in range(first, (last or [first])[0] + 1)})
-    except ValueError:
-        raise UserError(f"{option} {text} is no list of numbers: give it as 1,2 or 1-4") from None

@@ -8,7 +8,7 @@ float32, and a stage that is interrupted and resumed is the one that was not, ex
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,20 @@ ANYHOW = ("micro_batch", "gradient_checkpointing")  # choices of layout: a run m
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training: its name, its share of the choices, and where it leaves checkpoint and log."""
+    """One stage of training: its name, its share of the choices, and where it leaves checkpoint and log.
+
+    ``origin`` is what else its weights follow from, by name, for a reader: the trials, the generator.
+    """
 
     name: str
     choices: Training
     work: Path
     tensorboard: bool = False
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def begun_with(self) -> dict[str, Any]:
+        """What a checkpoint must have been begun with, to be gone on from; `ANYHOW` excepted."""
+        return asdict(self.choices) | dict(self.origin)
 
     @property
     def checkpoint(self) -> Path:
@@ -147,8 +155,7 @@ def _resume(
     done, notes = load_checkpoint(stage.checkpoint, kept, None if sharded else optimiser)
     if done and sharded:
         accelerator.load_state(str(stage.shards / f"{done:06d}"))
-    begun = notes.get("choices", {})
-    now = asdict(stage.choices)
+    begun, now = notes.get("choices", {}), stage.begun_with()
     if changed := [key for key in begun if key not in ANYHOW and begun[key] != now.get(key)]:
         key = changed[0]
         raise UserError(
@@ -169,7 +176,7 @@ def _save(
         accelerator.save_state(str(stage.shards / f"{done:06d}"))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        notes = _notes(stage.choices, accelerator)
+        notes = _notes(stage, accelerator)
         save_checkpoint(stage.checkpoint, done, kept, None if sharded else optimiser, notes)
         for old in stage.shards.glob("*") if sharded else ():
             if old.name != f"{done:06d}":
@@ -181,9 +188,9 @@ def _sharded(accelerator: Accelerator) -> bool:
     return bool(accelerator.distributed_type == DistributedType.DEEPSPEED)
 
 
-def _notes(config: Training, accelerator: Accelerator) -> dict[str, Any]:
+def _notes(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
     scaler = {} if accelerator.scaler is None else accelerator.scaler.state_dict()
-    return {"choices": asdict(config), "scaler": scaler}
+    return {"choices": stage.begun_with(), "scaler": scaler}
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -12,6 +12,7 @@ from dynadiff.brain import BrainConfig
 from dynadiff.cleaning import Cleaning
 from dynadiff.data import TEST_SESSION, Trials, collect, held_out, nsd_runs
 from dynadiff.design import SESSIONS
+from dynadiff.engine import file_digest
 from dynadiff.errors import UserError
 from dynadiff.generator import Generator, load_generator
 from dynadiff.image_encoder import ImageEncoder
@@ -23,6 +24,7 @@ from dynadiff.nsd import NSD
 from dynadiff.phantom_tree import write_tree
 from dynadiff.prepare import prepare_subject, wanted_runs
 from dynadiff.presets import Training
+from dynadiff.ranges import spelled
 from dynadiff.splits import Presentations, one_repetition, split
 from dynadiff.store import KINDS, Store, StoredTrials, open_store, store_home
 from dynadiff.train_generator import GeneratorTraining, train_generator
@@ -183,11 +185,17 @@ def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
     """On what it was trained, for a reader."""
     trials, dropped = (sum(numbers) for numbers in zip(*((len(t), t.dropped) for t in learn.values()), strict=True))
     whose = f"subject{'s' * (len(learn) > 1)} {', '.join(learn)}"
-    start = f", from {recipe.pretrained.name}" if recipe.pretrained else ""
+    sessions = spelled(sorted({int(session) for t in learn.values() for session in t.sessions}))
+    start = f", from {recipe.pretrained.name} ({_identity(recipe.pretrained)})" if recipe.pretrained else ""
     return (
-        f"{trials} trials of {whose}, preset {recipe.name}, split {recipe.choices.split}{start}, "
+        f"{trials} trials of {whose}, sessions {sessions}, preset {recipe.name}, split {recipe.choices.split}{start}, "
         f"{dropped} windows outside their runs left out" + (f", without {missing}" if missing else "")
     )
+
+
+def _identity(pretrained: Path) -> str:
+    """Of a model folder: its configuration holds the digests of its weights."""
+    return file_digest(_shared_or_own(pretrained) / CONFIG)[:12]
 
 
 def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, line: str) -> Model | SharedModel:

@@ -61,7 +61,8 @@ def warm_start(
         model.brain.train()
 
     model.brain.train()
-    fit(Stage("warm start", warm, work), Regression(model), {"brain": model.brain}, source, accelerator, watch)
+    stage = Stage("warm start", warm, work, origin=_origin(model))
+    fit(stage, Regression(model), {"brain": model.brain}, source, accelerator, watch)
     model.brain.eval()
 
 
@@ -89,12 +90,17 @@ def train(
     parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Trained(model)}
     objective = Objective(model, config)
     watch = _watch(model, objective, unseen, config, accelerator)
-    stage = Stage("dynadiff", config, work, tensorboard)
+    stage = Stage("dynadiff", config, work, tensorboard, _origin(model))
     model.brain.train()
     fit(stage, objective, parts, source, accelerator, watch)
     model.brain.eval()
     if config.gradient_checkpointing:
         generator.unet.disable_gradient_checkpointing()
+
+
+def _origin(model: Model | SharedModel) -> dict[str, str]:
+    config = model.config if isinstance(model, Model) else next(iter(model.configs.values()))
+    return {"trials": config.trained_on, "generator": Path(config.generator).name}  # the name: folders are moved
 
 
 def _source(trials: Trialists, windows: Callable[[TrialSource], Windows]) -> Source:

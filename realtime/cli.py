@@ -7,6 +7,7 @@ import typer
 
 from dynadiff import commands
 from dynadiff.errors import UserError
+from dynadiff.ranges import numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,7 +133,7 @@ def phantom(
         if done % max(total // 10, 1) == 0:
             console.print(f"{done} of {total}: {name}", highlight=False)
 
-    chosen = commands.numbers("--subjects", subjects), commands.numbers("--sessions", sessions), range(1, runs + 1)
+    chosen = numbers("--subjects", subjects), numbers("--sessions", sessions), range(1, runs + 1)
     write_tree(root, *chosen, seed, say)
     console.print(f"written: {root}", soft_wrap=True)
 

@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subject in (1, 2, 3):
         stored(home / "tree", home / "store", subject, [(1, 1), (2, 1)])
     line = train_recipe(a_recipe(home, "shared", (1, 2)))
-    assert "of subjects 01, 02, preset phantom, split first-session" in line
+    assert "of subjects 01, 02, sessions 2, preset phantom, split first-session" in line
     return home
 
 
@@ -59,7 +59,7 @@ def test_a_new_subject_starts_with_what_the_others_share(home: Path, start: str)
     still = replace(TINY, warm_start=0, lr=1e-12)  # so that what is saved is what training began with
     out = f"new-{start.replace('/', '-')}"
     line = train_recipe(a_recipe(home, out, (3,), choices=still, pretrained=home / start))
-    assert f"of subject 03, preset phantom, split first-session, from {Path(start).name}" in line
+    assert f"of subject 03, sessions 2, preset phantom, split first-session, from {Path(start).name} (" in line
     old, new = load_model(home / "shared" / "subject-01"), load_model(home / out)
     assert new.config.subject == "03"
     torch.testing.assert_close(new.brain.out.weight, old.brain.out.weight, atol=1e-6, rtol=1e-3)
@@ -74,6 +74,14 @@ def test_a_pretrained_model_brings_its_generator_and_its_sizes(home: Path) -> No
         train_recipe(a_recipe(home, "wide", (3,), choices=wide, pretrained=home / "shared"))
     with pytest.raises(UserError, match="to one subject at a time"):
         train_recipe(a_recipe(home, "both", (1, 3), pretrained=home / "shared"))
+
+
+def test_a_run_goes_on_with_the_trials_and_the_model_it_was_begun_with(home: Path) -> None:
+    begun = a_recipe(home, "again", (3,), pretrained=home / "shared")
+    train_recipe(begun)
+    train_recipe(begun)
+    with pytest.raises(UserError, match=r"begun with trials \d+ trials .* from shared \(\w{12}\).* and not \d+ trials"):
+        train_recipe(replace(begun, pretrained=None))
 
 
 def test_variants_are_choices(home: Path) -> None:
