@@ -78,8 +78,8 @@ class _Server:
         self._clock = clock
         self._next_status = clock()
 
-    def answer(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
-        """Answer consumers until that time on the clock, however long ago, or until it is enough.
+    def answer(self, until: float, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Answer consumers until that time on the clock, however long ago, or until it is enough: was it?
 
         Nobody who talks without end can hold up the run by more than ``STATUS_S``.
         """
@@ -87,7 +87,7 @@ class _Server:
         while not enough():
             now = self._clock()
             if now >= max(begun, until) + STATUS_S:
-                return
+                return False
             if now >= self._next_status:
                 self._next_status = now + STATUS_S
                 self.send(self.log.status())
@@ -96,7 +96,8 @@ class _Server:
                 identity, *frames = self._socket.recv_multipart()
                 self.send(self.log.receive(identity, frames))
             elif now >= until:
-                return
+                return False
+        return True
 
     def gather(self, wait_for: int, join_s: float) -> None:
         """Wait until so many consumers are here. A sign of life finds out who has gone again."""
@@ -106,8 +107,7 @@ class _Server:
                 self.send(self.log.status())
             return len(self.log.here()) >= wait_for
 
-        self.answer(self._clock() + join_s, together)
-        if not together():
+        if not self.answer(self._clock() + join_s, together):  # asked once: one may go between two times of asking
             came = ", ".join(sorted(self.log.here().values())) or "none"
             raise UserError(
                 f"fewer than {wait_for} consumers came in {join_s:g} s ({came}): start `realtime decode` too."
