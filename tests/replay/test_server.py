@@ -1,5 +1,6 @@
 """The feed keeps its times, bears those who misbehave, and does not end unconfirmed."""
 
+import math
 import threading
 import time
 
@@ -54,6 +55,25 @@ def test_times_are_absolute_so_that_delays_do_not_add_up_and_signs_of_life_go_on
 def test_consumers_that_do_not_come_are_not_awaited_for_ever():
     with pytest.raises(UserError, match="realtime decode"):
         serve(timed(messages()), "tcp://127.0.0.1:*", join_s=0.05)
+
+
+def test_a_consumer_that_goes_as_the_run_begins_does_not_end_a_feed_that_waits_for_ever(monkeypatch):
+    """It was counted; at the next sign of life it is gone."""
+    machine, told = Machine([]), []
+    server = _Server(machine, FeedLog("u1"), machine.clock)
+    for name in (b"a", b"b"):
+        server.log.receive(name, encode(Hello(role=name.decode())))
+
+    def send(parts, copy):
+        told.append(parts[0])
+        if parts[0] == b"b" and told.count(b"b") > 1:
+            raise zmq.ZMQError(zmq.EHOSTUNREACH)
+
+    monkeypatch.setattr(machine, "send_multipart", send)
+    server.gather(2, math.inf)
+    assert sorted(server.log.here().values()) == ["a", "b"]
+    server.play(timed(messages(), 0.0), lambda: 0.0)
+    assert sorted(server.log.here().values()) == ["a"]
 
 
 def test_nobody_need_come_to_a_feed_that_waits_for_none():
