@@ -8,8 +8,8 @@ from dynadiff.errors import UserError
 def numbers(option: str, text: str) -> list[int]:
     """The numbers of ``1,2`` or ``1-4``, in order, each once. Raises UserError naming the option."""
     try:
-        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-        spans = [range(first, last + 1) for first, last in (end * (3 - len(end)) for end in ends)]
+        ends = [part.partition("-") for part in text.split(",")]
+        spans = [range(int(first), int(last if dash else first) + 1) for first, dash, last in ends]
     except ValueError:
         spans = []
     if not spans or not all(spans):

@@ -1,5 +1,6 @@
 """From trees to model folders: several subjects, a new one, any variant; and no test picture is learnt from."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
+from dynadiff.engines import EMBEDDED  # noqa: E402
 from dynadiff.errors import UserError  # noqa: E402
 from dynadiff.model_folder import load_config, load_model  # noqa: E402
 from dynadiff.nsd import NSD  # noqa: E402
@@ -82,6 +84,9 @@ def test_a_run_goes_on_with_the_trials_and_the_model_it_was_begun_with(home: Pat
     train_recipe(begun)
     with pytest.raises(UserError, match=r"begun with trials \d+ trials .* from shared \(\w{12}\).* and not \d+ trials"):
         train_recipe(replace(begun, pretrained=None))
+    shutil.copytree(EMBEDDED / "generator", home / "elsewhere")
+    with pytest.raises(UserError, match="begun with generator embedded and not elsewhere"):
+        train_recipe(replace(begun, generator=str(home / "elsewhere")))
 
 
 def test_variants_are_choices(home: Path) -> None:
