@@ -16,7 +16,7 @@ import numpy as np
 from nilearn.signal import clean
 from numpy.typing import NDArray
 
-from dynadiff.cleaning import Cleaning, OnlineCleaner
+from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
 
 VOXELS, VOLUMES, TR, LENGTH = 15_724, 225, 4 / 3, 6
 RUNS, REFITS = 5, 15

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynadiff.engine import initial_noise, paint
-from dynadiff.engines import EMBEDDED, Decoder, open_decoder
+from dynadiff.assets import EMBEDDED
+from dynadiff.engines.contract import initial_noise, paint
+from dynadiff.engines.open import Decoder, open_decoder
 from exporters.onnx import Graphs, export_onnx
 
 OPSETS = (20, 23)

@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from realtime.feed import Feed
-from realtime.keys import consumer_keys, feed_keys, make_keys
-from realtime.order import Position
-from realtime.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
+from realtime.feed.connection import Feed
+from realtime.feed.keys import consumer_keys, feed_keys, make_keys
+from realtime.feed.order import Position
+from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
 from replay.server import serve
 
 CASES = [("<i2", n, link) for link in ("plain", "CURVE") for n in (1, 3)] + [("<f4", 1, "plain")]

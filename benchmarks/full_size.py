@@ -44,11 +44,11 @@ def model_of(*parts: str) -> Any:
     """The model with random weights for ``parts`` and none elsewhere; adapters stirred, so that they matter."""
     import torch
 
-    from dynadiff.cleaning import Cleaning
-    from dynadiff.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
-    from dynadiff.lora import add_lora
-    from dynadiff.model import Model, ModelConfig
-    from dynadiff.windows import WindowSpec
+    from dynadiff.networks.adapters import add_lora
+    from dynadiff.networks.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
+    from dynadiff.networks.model import Model, ModelConfig
+    from dynadiff.signal.cleaning import Cleaning
+    from dynadiff.signal.windows import WindowSpec
 
     made = []
     for part, random in (("brain", random_brain), ("step", random_unet), ("decoder", random_vae)):
@@ -64,7 +64,7 @@ def model_of(*parts: str) -> Any:
 
 
 def export(folder: Path, name: str) -> Facts:
-    from dynadiff.lora import merge_lora
+    from dynadiff.networks.adapters import merge_lora
     from exporters import onnx
 
     model = model_of(name)
@@ -81,8 +81,8 @@ def torch_float32(folder: Path, name: str) -> Facts:
     """What torch makes of the inputs, with the step that computes both halves in full and adapters unmerged."""
     import torch
 
-    from dynadiff.generator import decode
-    from dynadiff.sampling import Step
+    from dynadiff.networks.generator import decode
+    from dynadiff.networks.sampling import Step
 
     model = model_of(name)
     given = [torch.from_numpy(value) for value in inputs_of(name).values()]
@@ -101,7 +101,7 @@ def torch_float32(folder: Path, name: str) -> Facts:
 
 def onnx_half(folder: Path, name: str) -> Facts:
     """One call in ONNX Runtime and how far it is from torch."""
-    from dynadiff.engine_onnx import open_session
+    from dynadiff.engines.onnx import open_session
 
     start = perf_counter()
     session = open_session(folder / f"{name}.onnx")
@@ -116,7 +116,7 @@ def audit(folder: Path, _: str) -> Facts:
     """The largest half-precision values on the way from a random window to a picture, in two steps."""
     from dataclasses import replace
 
-    from dynadiff.engine_torch import manifest_of
+    from dynadiff.engines.torch import manifest_of
     from exporters.precision import audit, report
 
     manifest = replace(manifest_of(model_of(), "onnx"), steps=2)
@@ -126,7 +126,7 @@ def audit(folder: Path, _: str) -> Facts:
 
 def rtx(folder: Path, target: str) -> Facts:
     """A TensorRT-RTX engine of one graph for one compute capability, built without a GPU."""
-    from dynadiff.tensorrt import load_tensorrt
+    from dynadiff.engines.tensorrt_library import load_tensorrt
     from exporters.tensorrt import Target, compile_graph
 
     name, capability = target.split("-")
@@ -138,8 +138,8 @@ def train(folder: Path, _: str) -> Facts:
     """One step of training in float32, batch 1: loss, gradients and AdamW for brain module and adapters."""
     import torch
 
-    from dynadiff.generator import posterior
-    from dynadiff.training import Training, diffusion_loss
+    from dynadiff.networks.generator import posterior
+    from dynadiff.training.dynadiff import Training, diffusion_loss
 
     model = model_of(*NETWORKS)
     unet, config = model.generator.unet, Training()

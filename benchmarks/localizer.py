@@ -21,12 +21,12 @@ from nilearn.masking import compute_epi_mask
 from nilearn.signal import clean
 from numpy.typing import NDArray
 
-from dynadiff.cleaning import Cleaning, OnlineCleaner
-from dynadiff.screening import SPIKE, START, Screen
-from dynadiff.windows import RollingWindow
-from realtime.feed import Feed
-from realtime.stages import Masker
-from realtime.wire import RunEnd, RunStart, Volume
+from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
+from dynadiff.signal.screening import SPIKE, START, Screen
+from dynadiff.signal.windows import RollingWindow
+from realtime.decoding.stages import Masker
+from realtime.feed.connection import Feed
+from realtime.feed.wire import RunEnd, RunStart, Volume
 
 BOLD = "sub-02_task-oneback_run-1_bold.nii.gz"
 ADDRESS, TR, LENGTH = "tcp://127.0.0.1:5571", 2.0, 6

@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from realtime.feed import Feed
-from realtime.order import Position
-from realtime.recording import Recorder, Recording
-from realtime.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
+from realtime.feed.connection import Feed
+from realtime.feed.order import Position
+from realtime.feed.recording import Recorder, Recording
+from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
 from replay.faults import Faults, relay
 from replay.server import serve
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from dynadiff import commands
-from dynadiff.errors import UserError
-from dynadiff.ranges import numbers
+from dynadiff.base import commands
+from dynadiff.base.errors import UserError
+from dynadiff.base.numbers import numbers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,8 +72,8 @@ def train(
     The preset says which pictures are held out: the phantom's first session, the shared pictures of NSD.
     """
     _torch()
-    from dynadiff.presets import preset as named
-    from dynadiff.recipes import Recipe, train_recipe
+    from dynadiff.training.presets import preset as named
+    from dynadiff.training.recipe import Recipe, train_recipe
 
     options = {"steps": steps, "split": split, "length": length}
     choices = named(preset, [*(changes or []), *(f"{key}={value}" for key, value in options.items() if value)])
@@ -82,14 +82,14 @@ def train(
     if main and out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
     if pretrained and generator == "generator":
-        from dynadiff.recipes import generator_of
+        from dynadiff.training.recipe import generator_of
 
         generator = generator_of(pretrained)
     if generator not in ("generator", "embedded") and Path(generator).is_dir():
         generator = str(Path(generator).resolve())
     if betas is not None:
-        from dynadiff.report import print_pixel_scores
-        from dynadiff.train_betas import train_betas
+        from dynadiff.evaluation.report import print_pixel_scores
+        from dynadiff.training.betas import train_betas
 
         if generator == "generator":
             raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
@@ -127,10 +127,10 @@ def prepare(
     """Clean every run once, for training to cut windows from; goes on where it was interrupted."""
     if cleaning not in ("offline", "online", "both"):
         raise UserError(f"--cleaning {cleaning} is no way to clean: choose offline, online or both")
-    from dynadiff.nsd import NSD
-    from dynadiff.prepare import prepare_subject, wanted_runs
-    from dynadiff.store import store_home
-    from dynadiff.windows import WindowSpec
+    from dynadiff.recordings.nsd import NSD
+    from dynadiff.signal.windows import WindowSpec
+    from dynadiff.trials.prepare import prepare_subject, wanted_runs
+    from dynadiff.trials.store import store_home
 
     asked = numbers("--sessions", sessions) if sessions else None
     kinds = ("offline", "online") if cleaning == "both" else (cleaning,)
@@ -158,7 +158,7 @@ def import_(
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give --out another name")
     _torch()
-    from dynadiff.official import import_official, read_subject
+    from dynadiff.networks.official import import_official, read_subject
 
     others = import_official(checkpoint, generator, read_subject(subject, root, mask), out)
     typer.echo(f"{out}: a decoder of subject {subject}; {others} tensors of the checkpoint are no part of the model")
@@ -168,7 +168,7 @@ def import_(
 def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed: int = 0) -> None:
     """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
     _torch()
-    from dynadiff.report import print_evaluation
+    from dynadiff.evaluation.report import print_evaluation
 
     print_evaluation(_folder(model), _phantom(root, subject), subject, seed)
 
@@ -234,7 +234,7 @@ def study(
 ) -> None:
     """Remake a table of the README."""
     if name == "phantom":
-        from dynadiff.report import print_phantom
+        from dynadiff.evaluation.report import print_phantom
         from dynadiff.studies.phantom import SESSIONS
 
         print_phantom(_phantom(root, subject, SESSIONS), subject)
@@ -254,7 +254,7 @@ def study(
         print_miyawaki(data, out, quick)
     elif name in ("brain", "trainable", "subjects"):
         _torch()
-        from dynadiff.report import print_study
+        from dynadiff.evaluation.report import print_study
         from dynadiff.studies.ablations import study_named
         from dynadiff.studies.running import run_study
 
@@ -271,7 +271,7 @@ def main() -> None:
 
 
 def _sizes(out: Path, seconds: float) -> None:
-    from dynadiff.engine import Manifest
+    from dynadiff.engines.contract import Manifest
 
     manifest = Manifest.load(out)
     sizes = {name: (out / name).stat().st_size / 1e6 for name in sorted(manifest.files)}
@@ -293,8 +293,8 @@ def _torch() -> None:
 def _phantom(root: Path | None, subject: int, sessions: Sequence[int] | None = None) -> Path:
     if root is not None:
         return root
-    from dynadiff.phantom_tree import cache_root
-    from dynadiff.recipes import prepare_phantom
+    from dynadiff.phantom.tree import cache_root
+    from dynadiff.training.recipe import prepare_phantom
 
     prepare_phantom(cache_root(), subject, sessions)
     return cache_root()
@@ -307,6 +307,6 @@ def _trees(root: Path | None, subjects: Sequence[int], sessions: Sequence[int] |
 
 
 def _folder(model: Path | None) -> Path:
-    from dynadiff.engines import EMBEDDED
+    from dynadiff.assets import EMBEDDED
 
     return model or EMBEDDED

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from dynadiff.engine import MANIFEST, Manifest, file_digest
-from dynadiff.errors import UserError
-from dynadiff.whole import flush
+from dynadiff.base.errors import UserError
+from dynadiff.base.files import flush
+from dynadiff.engines.contract import MANIFEST, Manifest, file_digest
 
 EXPORTER = 2  # see Build.exporter
 Say = Callable[[str], object]

@@ -23,8 +23,8 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
-from dynadiff.brain import BrainModule
-from dynadiff.generator import Generator, decode, to_pixels
+from dynadiff.networks.brain import BrainModule
+from dynadiff.networks.generator import Generator, decode, to_pixels
 
 
 class Brain(nn.Module):
@@ -40,7 +40,7 @@ class Brain(nn.Module):
 
 
 class GuidedStep(nn.Module):
-    """One guided DDIM step; computes what `dynadiff.model.Step` does, for fewer products.
+    """One guided DDIM step; computes what `dynadiff.networks.sampling.Step` does, for fewer products.
 
     With learned unconditional tokens ``null`` (n, d) both halves attend to theirs.
     Raises ValueError when adapters are not merged, or keys or values have a bias.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import onnx
 
-from dynadiff.build import NETWORKS, Network, specification
-from dynadiff.engine import MASK, file_digest
+from dynadiff.engines.build import NETWORKS, Network, specification
+from dynadiff.engines.contract import MASK, file_digest
 
 TYPES = {
     onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.INT64: "int64",

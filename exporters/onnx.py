@@ -20,16 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dynadiff.build import Build
-from dynadiff.engine import MASK, Manifest
-from dynadiff.engine_onnx import GRAPHS, SCORER
-from dynadiff.engine_torch import TorchEngine, manifest_of
-from dynadiff.errors import UserError
-from dynadiff.generator import to_unit
-from dynadiff.image_encoder import ImageEncoder
-from dynadiff.model import Model
-from dynadiff.model_folder import generator_folder, load_model
-from dynadiff.probe import make_probe
+from dynadiff.base.errors import UserError
+from dynadiff.engines.build import Build
+from dynadiff.engines.contract import MASK, Manifest
+from dynadiff.engines.onnx import GRAPHS, SCORER
+from dynadiff.engines.probe import make_probe
+from dynadiff.engines.torch import TorchEngine, manifest_of
+from dynadiff.networks.generator import to_unit
+from dynadiff.networks.image_encoder import ImageEncoder
+from dynadiff.networks.model import Model
+from dynadiff.networks.model_folder import generator_folder, load_model
 from exporters.folder import EXPORTER, Say, write_engine
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, VaeDecoder
 from exporters.identity import graph_digests, onnx_networks, weight_digests

@@ -16,12 +16,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from dynadiff.data import TEST_SESSION, collect
-from dynadiff.engine import Manifest, initial_noise, sample
-from dynadiff.engine_onnx import GRAPHS, OnnxEngine
-from dynadiff.errors import UserError
-from dynadiff.model_folder import load_model
-from dynadiff.nsd import NSD
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import Manifest, initial_noise, sample
+from dynadiff.engines.onnx import GRAPHS, OnnxEngine
+from dynadiff.networks.model_folder import load_model
+from dynadiff.recordings.nsd import NSD
+from dynadiff.trials.source import TEST_SESSION, collect
 
 SMALL = 256  # elements; below it a Cast node costs more than it saves
 LARGEST, MARGIN = 65_504, 4  # of half precision; and how much larger than any audited value it has to be

@@ -16,15 +16,15 @@ from typing import Any
 
 import onnx
 
-from dynadiff.build import NETWORKS, Build, Network, system
-from dynadiff.commands import require
-from dynadiff.cuda import Cuda, open_cuda
-from dynadiff.engine import MANIFEST, MASK, Manifest, file_digest
-from dynadiff.engine_onnx import SCORER
-from dynadiff.engines import engine_home, load_manifest
-from dynadiff.errors import UserError
-from dynadiff.probe import PROBE
-from dynadiff.tensorrt import MODULES, load_tensorrt, new_log, tensor_specification
+from dynadiff.base.commands import require
+from dynadiff.base.errors import UserError
+from dynadiff.engines.build import NETWORKS, Build, Network, system
+from dynadiff.engines.contract import MANIFEST, MASK, Manifest, file_digest
+from dynadiff.engines.cuda import Cuda, open_cuda
+from dynadiff.engines.onnx import SCORER
+from dynadiff.engines.open import engine_home, load_manifest
+from dynadiff.engines.probe import PROBE
+from dynadiff.engines.tensorrt_library import MODULES, load_tensorrt, new_log, tensor_specification
 from exporters.folder import EXPORTER, Say, building, place_engine
 from exporters.timing_cache import TimingCache
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dynadiff.phantom_tree import cache_root
+from dynadiff.phantom.tree import cache_root
 
 
 class TimingCache:

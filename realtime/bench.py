@@ -17,17 +17,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dynadiff.cleaning import Cleaning
-from dynadiff.engine import initial_noise, paint
-from dynadiff.engines import Decoder, open_decoder
-from dynadiff.windows import OnlineWindows, WindowSpec
-from realtime.painter import Timed
-from realtime.parity import built, check
-from realtime.record import Record, versions
-from realtime.stages import Masker
-from realtime.wire import RunStart, Volume
-from realtime.wire import decode as unpack
-from realtime.wire import encode as pack
+from dynadiff.engines.contract import initial_noise, paint
+from dynadiff.engines.open import Decoder, open_decoder
+from dynadiff.signal.cleaning import Cleaning
+from dynadiff.signal.windows import OnlineWindows, WindowSpec
+from realtime.decoding.painter import Timed
+from realtime.decoding.stages import Masker
+from realtime.engine_check import built, check
+from realtime.feed.wire import RunStart, Volume
+from realtime.feed.wire import decode as unpack
+from realtime.feed.wire import encode as pack
+from realtime.records.record import Record, versions
 
 SHAPE, VOXELS, VOLUMES, TR = (81, 104, 83), 15_724, 226, 4 / 3  # subject 1 of NSD
 PICTURES, WARM = 30, 3  # of the engine, after some that are not counted

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynadiff import commands
-from dynadiff.errors import UserError
-from dynadiff.ranges import numbers
+from dynadiff.base import commands
+from dynadiff.base.errors import UserError
+from dynadiff.base.numbers import numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from realtime.decode import Options
+    from realtime.decoding.decode import Options
 
 ADDRESS = "tcp://127.0.0.1:5560"
 app = typer.Typer(
@@ -64,7 +64,7 @@ def decode(
     skip: Late = None,
 ) -> None:
     """Decode one run of a feed."""
-    from realtime.session import decode_feed
+    from realtime.decoding.session import decode_feed
 
     late: Literal["auto", "skip", "wait"] = "auto" if skip is None else "skip" if skip else "wait"
     decode_feed(
@@ -92,9 +92,9 @@ def replay(
     wait_for: Annotated[int, typer.Option(min=1, help="Consumers to wait for at start and end.")] = 1,
 ) -> None:
     """Serve a run as a scanner would; it begins when a decoder is there."""
-    from realtime.keys import feed_keys
-    from realtime.sources import bold_messages, folder_messages, nsd_messages
+    from realtime.feed.keys import feed_keys
     from replay.server import serve
+    from replay.sources import bold_messages, folder_messages, nsd_messages
 
     console = _console()
     if bold is not None and recording is not None:
@@ -125,7 +125,7 @@ def phantom(
     seed: Seed = 0,
 ) -> None:
     """Write a synthetic NSD tree."""
-    from dynadiff.phantom_tree import write_tree
+    from dynadiff.phantom.tree import write_tree
 
     console = _console()
 
@@ -147,7 +147,7 @@ def keys(
 
     Copy NAME.key_secret and feed.key to a folder there. Whoever is no longer to connect: delete allowed/NAME.key.
     """
-    from realtime.keys import make_keys
+    from realtime.feed.keys import make_keys
 
     console = _console()
     for path in make_keys(folder, consumer or ["decoder"]):
@@ -195,13 +195,13 @@ def main() -> None:
 
 
 def _options(engine: str, model: Path | None, **chosen: Any) -> "Options":
-    from realtime.decode import Options
+    from realtime.decoding.decode import Options
 
     return Options(engine, str(_folder(model)), **chosen)
 
 
 def _folder(model: Path | None) -> Path:
-    from dynadiff.engines import EMBEDDED
+    from dynadiff.assets import EMBEDDED
 
     return model or EMBEDDED
 

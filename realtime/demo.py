@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dynadiff.errors import UserError
-from dynadiff.phantom_tree import ensure_phantom
-from realtime.decode import Options
-from realtime.record import check_empty
-from realtime.session import check_place, decode_feed
-from realtime.sources import nsd_messages
-from realtime.summary import Json
+from dynadiff.base.errors import UserError
+from dynadiff.phantom.tree import ensure_phantom
+from realtime.decoding.decode import Options
+from realtime.decoding.session import check_place, decode_feed
+from realtime.records.record import check_empty
+from realtime.records.summary import Json
 from replay.server import serve
+from replay.sources import nsd_messages
 
 SUBJECT, SESSION, RUN = 1, 1, 12  # a run that the embedded decoder was not trained on
 ANY_PORT = "tcp://127.0.0.1:*"

@@ -14,8 +14,8 @@ from itertools import count
 import numpy as np
 import zmq
 
-from dynadiff.errors import UserError
-from realtime.address import is_local
+from dynadiff.base.errors import UserError
+from realtime.feed.address import is_local
 
 Frames = list[bytes]
 MAX_LATE_S = 60.0

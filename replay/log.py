@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dynadiff.errors import UserError
-from realtime.order import Position
-from realtime.wire import (
+from dynadiff.base.errors import UserError
+from realtime.feed.order import Position
+from realtime.feed.wire import (
     Ack,
     Done,
     Frame,

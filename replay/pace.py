@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.errors import UserError
-from dynadiff.run import Run
-from realtime.order import Position
-from realtime.recording import check_speed
-from realtime.wire import Message, Picture, RunStart, Volume, WireError, digest_of, encode
+from dynadiff.base.errors import UserError
+from dynadiff.recordings.run import Run
+from realtime.feed.order import Position
+from realtime.feed.recording import check_speed
+from realtime.feed.wire import Message, Picture, RunStart, Volume, WireError, digest_of, encode
 
 MAX_PIXELS = 256  # of a picture's longer side: it is shown beside a reconstruction, not studied
 

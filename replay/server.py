@@ -11,10 +11,10 @@ from itertools import chain
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from dynadiff.errors import UserError
-from realtime.address import is_address, is_ipv6, is_local
-from realtime.keys import Keys
-from realtime.wire import MAX_CONTROL, Message, RunStart, Volume, WireError
+from dynadiff.base.errors import UserError
+from realtime.feed.address import is_address, is_ipv6, is_local
+from realtime.feed.keys import Keys
+from realtime.feed.wire import MAX_CONTROL, Message, RunStart, Volume, WireError
 from replay.log import FeedLog, Outgoing
 
 STATUS_S = 1.0  # between signs of life

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import zmq
 
-from dynadiff.cleaning import Cleaning
-from dynadiff.diffusion import Schedule
-from dynadiff.engine import Manifest, mask_digest
-from dynadiff.engines import Decoder
-from dynadiff.run import Event, Run
+from dynadiff.engines.contract import Manifest, mask_digest
+from dynadiff.engines.open import Decoder
+from dynadiff.networks.schedule import Schedule
+from dynadiff.recordings.run import Event, Run
+from dynadiff.signal.cleaning import Cleaning
 
 SHAPE = (7, 6, 5)
 PICTURE = 16  # pixels

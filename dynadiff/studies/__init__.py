@@ -1,1 +1,1 @@
-"""Figures and tables that a command of this project remakes, one module each."""
+"""The tables of the documentation, remade by `dynadiff study`, a module each. Nothing below knows them."""

@@ -6,8 +6,8 @@ image tokens here; its Alex2 and SSIM, of low-level vision, are the two-way iden
 
 from dataclasses import replace
 
-from dynadiff.presets import PHANTOM
 from dynadiff.studies.plan import Comparison, Condition, Study, shortened
+from dynadiff.training.presets import PHANTOM
 
 LEARNT = 8  # sessions that the full models learn from; the first one is held out
 FEW = (1, 2, 4, 8)

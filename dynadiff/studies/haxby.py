@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
-from dynadiff.bids import bids_runs
-from dynadiff.brain import BrainConfig
-from dynadiff.cleaning import Cleaning
-from dynadiff.data import Trials, collect
-from dynadiff.engine import initial_noise, mask_digest
-from dynadiff.engines import EMBEDDED
-from dynadiff.evaluation import brain_tokens
-from dynadiff.generator import load_generator
-from dynadiff.haxby import haxby_to_bids
-from dynadiff.image_encoder import ImageEncoder, encode_pictures
-from dynadiff.model import Model, ModelConfig, new_model
-from dynadiff.model_folder import load_model, save_model
-from dynadiff.nifti import load_mask
-from dynadiff.run import Run
-from dynadiff.sampling import Sampling, paint
-from dynadiff.scenes import CATEGORIES
-from dynadiff.training import Training, train, warm_start
-from dynadiff.windows import WindowSpec
+from dynadiff.assets import EMBEDDED
+from dynadiff.engines.contract import initial_noise, mask_digest
+from dynadiff.evaluation.evaluate import brain_tokens
+from dynadiff.networks.brain import BrainConfig
+from dynadiff.networks.generator import load_generator
+from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
+from dynadiff.networks.model import Model, ModelConfig, new_model
+from dynadiff.networks.model_folder import load_model, save_model
+from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.phantom.scenes import CATEGORIES
+from dynadiff.recordings.bids import bids_runs
+from dynadiff.recordings.nifti import load_mask
+from dynadiff.recordings.run import Run
+from dynadiff.signal.cleaning import Cleaning
+from dynadiff.signal.windows import WindowSpec
+from dynadiff.studies.haxby_slice import haxby_to_bids
+from dynadiff.training.dynadiff import Training, train, warm_start
+from dynadiff.trials.source import Trials, collect
 
 SPEC = WindowSpec(offset=2, length=6)  # 5 s after the block begins, TR 2.5 s
 TRAINING = Training(

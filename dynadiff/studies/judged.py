@@ -13,10 +13,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.errors import UserError
-from dynadiff.identification import Interval, interval
+from dynadiff.base.errors import UserError
+from dynadiff.base.files import whole
+from dynadiff.scores.identification import Interval, interval
 from dynadiff.studies.plan import METRICS
-from dynadiff.whole import whole
 
 
 @dataclass(frozen=True)

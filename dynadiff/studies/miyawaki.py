@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from dynadiff.baselines import ridge
-from dynadiff.betas import Betas, checked
-from dynadiff.data import Trials
-from dynadiff.engine import initial_noise
-from dynadiff.errors import UserError
-from dynadiff.generator import Generator, load_generator
-from dynadiff.image_encoder import encode_pictures
-from dynadiff.loop import save_sheet
-from dynadiff.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
-from dynadiff.pixel_scores import pixel_scores
-from dynadiff.report import print_pixel_scores
-from dynadiff.sampling import Sampling, paint
-from dynadiff.train_betas import betas_config, fit_betas, paint_betas
-from dynadiff.training import Training
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import initial_noise
+from dynadiff.evaluation.baselines import ridge
+from dynadiff.evaluation.report import print_pixel_scores
+from dynadiff.networks.generator import Generator, load_generator
+from dynadiff.networks.image_encoder import encode_pictures
+from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.scores.pixels import pixel_scores
+from dynadiff.studies.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
+from dynadiff.training.betas import betas_config, fit_betas, paint_betas
+from dynadiff.training.dynadiff import Training
+from dynadiff.training.loop import save_sheet
+from dynadiff.trials.betas import Betas, checked
+from dynadiff.trials.source import Trials
 
 FILE = "V1_mean_figure.mat"
 # those of the Haxby study, but for the last: here the voxels are betas, and the generator was not fitted to guidance 5

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.baselines import ridge
-from dynadiff.cleaning import Cleaning, drift_terms
-from dynadiff.design import VOLUMES
-from dynadiff.identification import bootstrap_ci, correlations, n_way_top1, two_way
-from dynadiff.nsd import DESIGN_ROWS, NSD, TR
-from dynadiff.run import Run
-from dynadiff.scenes import CATEGORIES, draw, scene
-from dynadiff.visual_features import SIZE, gabor_energy
-from dynadiff.windows import WindowSpec, offline_windows
+from dynadiff.evaluation.baselines import ridge
+from dynadiff.phantom.design import VOLUMES
+from dynadiff.phantom.features import SIZE, gabor_energy
+from dynadiff.phantom.scenes import CATEGORIES, draw, scene
+from dynadiff.recordings.nsd import DESIGN_ROWS, NSD, TR
+from dynadiff.recordings.run import Run
+from dynadiff.scores.identification import bootstrap_ci, correlations, n_way_top1, two_way
+from dynadiff.signal.cleaning import Cleaning, drift_terms
+from dynadiff.signal.windows import WindowSpec, offline_windows
 
 WAYS = 50
 FIR_LAGS = 18  # 24 s

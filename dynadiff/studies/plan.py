@@ -7,8 +7,8 @@ the study's subject, whose pictures none of them has learnt from.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dynadiff.data import TEST_SESSION
-from dynadiff.presets import Training, change
+from dynadiff.training.presets import Training, change
+from dynadiff.trials.source import TEST_SESSION
 
 METRICS = {"two_way": "two-way", "top1": "50-way top-1", "two_way_pixels": "two-way, pixels"}
 

@@ -16,22 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from dynadiff.engine import file_digest
-from dynadiff.engines import EMBEDDED
-from dynadiff.errors import UserError
-from dynadiff.evaluation import decoded, likeness
-from dynadiff.generator import load_generator
-from dynadiff.identification import n_way_top1, two_way
-from dynadiff.image_encoder import ImageEncoder
-from dynadiff.model_folder import CONFIG, load_model
-from dynadiff.nsd import NSD
-from dynadiff.prepare import prepare_subject, wanted_runs
-from dynadiff.recipes import Recipe, divide, train_recipe
-from dynadiff.store import StoredTrials, open_store, store_home
+from dynadiff.assets import EMBEDDED
+from dynadiff.base.errors import UserError
+from dynadiff.base.files import whole
+from dynadiff.engines.contract import file_digest
+from dynadiff.evaluation.evaluate import decoded, likeness
+from dynadiff.networks.generator import load_generator
+from dynadiff.networks.image_encoder import ImageEncoder
+from dynadiff.networks.model_folder import CONFIG, load_model
+from dynadiff.recordings.nsd import NSD
+from dynadiff.scores.identification import n_way_top1, two_way
+from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.judged import Judged, load_judged, save_judged
 from dynadiff.studies.plan import Condition, Study
-from dynadiff.whole import whole
-from dynadiff.windows import WindowSpec
+from dynadiff.training.recipe import Recipe, divide, train_recipe
+from dynadiff.trials.prepare import prepare_subject, wanted_runs
+from dynadiff.trials.store import StoredTrials, open_store, store_home
 
 NOTE, SCORES = "condition.json", "scores.npz"
 GENERATOR = EMBEDDED / "generator"

@@ -59,7 +59,7 @@ def test_a_missing_model_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_prepare_and_train_from_the_store(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
-    from dynadiff.phantom_tree import write_tree
+    from dynadiff.phantom.tree import write_tree
 
     tree, store, out = tmp_path / "tree", tmp_path / "store", tmp_path / "out"
     write_tree(tree, [1], [1, 2], [1], shapes={1: (12, 14, 10)})

@@ -12,14 +12,14 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    from dynadiff.brain import BrainConfig
-    from dynadiff.cleaning import Cleaning
-    from dynadiff.diffusion import Schedule
-    from dynadiff.engine import mask_digest
-    from dynadiff.generator import Generator, load_generator, save_generator
-    from dynadiff.model import ModelConfig, new_model
-    from dynadiff.model_folder import save_model
-    from dynadiff.windows import WindowSpec
+    from dynadiff.engines.contract import mask_digest
+    from dynadiff.networks.brain import BrainConfig
+    from dynadiff.networks.generator import Generator, load_generator, save_generator
+    from dynadiff.networks.model import ModelConfig, new_model
+    from dynadiff.networks.model_folder import save_model
+    from dynadiff.networks.schedule import Schedule
+    from dynadiff.signal.cleaning import Cleaning
+    from dynadiff.signal.windows import WindowSpec
 
     folder = tmp_path_factory.mktemp("least")
     torch.manual_seed(0)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dynadiff.engine import MANIFEST, Manifest
-from dynadiff.engines import EMBEDDED
-from dynadiff.errors import UserError
+from dynadiff.assets import EMBEDDED
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import MANIFEST, Manifest
 from exporters.folder import write_engine
 
 BLUEPRINT = Manifest.load(EMBEDDED / "onnx")
@@ -106,8 +106,8 @@ def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(tmp_path: Path)
 BUILDER = """
 import sys, time
 from pathlib import Path
-from dynadiff.engine import Manifest
-from dynadiff.engines import EMBEDDED
+from dynadiff.engines.contract import Manifest
+from dynadiff.assets import EMBEDDED
 from exporters.folder import write_engine
 out, mark = Path(sys.argv[1]), Path(sys.argv[2])
 def fill(folder):

@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
-from dynadiff.engine import Sampler, file_digest, initial_noise, paint  # noqa: E402
-from dynadiff.engine_onnx import open_session  # noqa: E402
-from dynadiff.engines import open_decoder  # noqa: E402
-from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.model_folder import load_model  # noqa: E402
-from dynadiff.sampling import Step  # noqa: E402
+from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.engines.contract import Sampler, file_digest, initial_noise, paint  # noqa: E402
+from dynadiff.engines.onnx import open_session  # noqa: E402
+from dynadiff.engines.open import open_decoder  # noqa: E402
+from dynadiff.networks.model_folder import load_model  # noqa: E402
+from dynadiff.networks.sampling import Step  # noqa: E402
 from exporters.onnx import Graphs, export_onnx, write_brain, write_step  # noqa: E402
 
 NETWORKS = ("brain", "step", "decoder")

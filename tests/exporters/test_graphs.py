@@ -7,10 +7,10 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 
-from dynadiff.engines import EMBEDDED  # noqa: E402
-from dynadiff.generator import Generator  # noqa: E402
-from dynadiff.model_folder import load_model  # noqa: E402
-from dynadiff.sampling import Render, Step  # noqa: E402
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.networks.generator import Generator  # noqa: E402
+from dynadiff.networks.model_folder import load_model  # noqa: E402
+from dynadiff.networks.sampling import Render, Step  # noqa: E402
 from exporters.flops import count  # noqa: E402
 from exporters.graphs import (  # noqa: E402
     Brain,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 onnx = pytest.importorskip("onnx")
-from dynadiff.engine import Manifest  # noqa: E402
-from dynadiff.engines import EMBEDDED  # noqa: E402
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.engines.contract import Manifest  # noqa: E402
 from exporters.identity import graph_digests, onnx_networks, weight_digests  # noqa: E402
 
 BUILD = Manifest.load(EMBEDDED / "onnx").build

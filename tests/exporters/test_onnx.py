@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from dynadiff.brain import BrainConfig  # noqa: E402
-from dynadiff.cleaning import Cleaning  # noqa: E402
-from dynadiff.engine import MANIFEST, initial_noise, mask_digest, paint  # noqa: E402
-from dynadiff.engines import EMBEDDED, Decoder, open_decoder  # noqa: E402
-from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.generator import load_generator, save_generator, tiny_generator  # noqa: E402
-from dynadiff.image_encoder import ImageEncoder, ImageEncoderConfig  # noqa: E402
-from dynadiff.model import ModelConfig, new_model  # noqa: E402
-from dynadiff.model_folder import save_model  # noqa: E402
-from dynadiff.windows import WindowSpec  # noqa: E402
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.engines.contract import MANIFEST, initial_noise, mask_digest, paint  # noqa: E402
+from dynadiff.engines.open import Decoder, open_decoder  # noqa: E402
+from dynadiff.networks.brain import BrainConfig  # noqa: E402
+from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
+from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig  # noqa: E402
+from dynadiff.networks.model import ModelConfig, new_model  # noqa: E402
+from dynadiff.networks.model_folder import save_model  # noqa: E402
+from dynadiff.signal.cleaning import Cleaning  # noqa: E402
+from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from exporters.onnx import export_onnx  # noqa: E402
 
 
@@ -104,7 +105,7 @@ def test_an_engine_without_adapters_is_not_the_decoder(untrained: Path, tmp_path
     """The probe notices what is easily got wrong: an engine of the generator before it was adapted."""
     import shutil
 
-    from dynadiff import model_folder
+    from dynadiff.networks import model_folder
 
     shutil.copytree(untrained / "onnx", tmp_path / "right")
     monkeypatch.setattr(model_folder, "load_trained", lambda unet, weights: None)  # as new: their second half is zero
@@ -143,9 +144,9 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import numpy as np
 from pathlib import Path
-import realtime.cli, realtime.session
-from dynadiff.engine import initial_noise, paint
-from dynadiff.engines import open_decoder
+import realtime.cli, realtime.decoding.session
+from dynadiff.engines.contract import initial_noise, paint
+from dynadiff.engines.open import open_decoder
 d = open_decoder("onnx", Path({str(untrained)!r}), 1)
 picture = paint(d.engine, np.ones((48, 6), np.float32), initial_noise(0, d.manifest.latent_shape), 2)
 sys.exit(0 if picture.shape == (64, 64, 3) and "torch" not in sys.modules else 1)

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 
 pytest.importorskip("torch")
 import exporters.onnx
-from dynadiff.engine import initial_noise, paint
-from dynadiff.engines import open_decoder
-from dynadiff.errors import UserError
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import initial_noise, paint
+from dynadiff.engines.open import open_decoder
 from exporters.onnx import Graphs, export_onnx
 from exporters.precision import LARGEST, Reach, Watched, halve, refuse_over, report
 

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_cuda import FakeCuda
-from fake_tensorrt import fake_tensorrt
+
+from support.fake_cuda import FakeCuda
+from support.fake_tensorrt import fake_tensorrt
 
 onnx = pytest.importorskip("onnx")
 import onnxruntime as ort  # noqa: E402
 
-from dynadiff.build import NETWORKS  # noqa: E402
-from dynadiff.cuda import Cuda  # noqa: E402
-from dynadiff.engine import MANIFEST, Manifest  # noqa: E402
-from dynadiff.engines import EMBEDDED  # noqa: E402
-from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.tensorrt import load_tensorrt  # noqa: E402
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.engines.build import NETWORKS  # noqa: E402
+from dynadiff.engines.contract import MANIFEST, Manifest  # noqa: E402
+from dynadiff.engines.cuda import Cuda  # noqa: E402
+from dynadiff.engines.tensorrt_library import load_tensorrt  # noqa: E402
 from exporters.tensorrt import (  # noqa: E402
     Target,
     build_engine,
@@ -125,8 +126,9 @@ def test_the_stand_in_has_no_name_that_the_real_module_lacks(rtx, trt) -> None:
 
 def test_no_name_that_was_removed_is_used() -> None:
     root = Path(__file__).parents[2]
-    paths = [path for path in (*root.glob("exporters/*.py"), *root.glob("dynadiff/*.py")) if "trt" in path.read_text()]
-    assert {root / "exporters" / "tensorrt.py", root / "dynadiff" / "engine_trt.py"} < set(paths)
+    files = (*root.glob("exporters/**/*.py"), *root.glob("dynadiff/**/*.py"))
+    paths = [path for path in files if "trt" in path.read_text()]
+    assert {root / "exporters" / "tensorrt.py", root / "dynadiff" / "engines" / "tensorrt.py"} < set(paths)
     assert {path.name: found for path in paths if (found := GONE.findall(path.read_text()))} == {}
 
 

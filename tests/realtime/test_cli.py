@@ -11,11 +11,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from dynadiff.errors import UserError
-from dynadiff.run import Event
-from realtime import cli, session
-from realtime.recording import recording_messages
-from realtime.wire import RunStart, Volume
+from dynadiff.base.errors import UserError
+from dynadiff.recordings.run import Event
+from realtime import cli
+from realtime.decoding import session
+from realtime.feed.recording import recording_messages
+from realtime.feed.wire import RunStart, Volume
 from replay.pace import run_messages
 from replay.server import serve
 
@@ -28,8 +29,8 @@ HEAVY = {
     "scipy",
     "onnxruntime",
     "torch",
-    "dynadiff.engine",
-    "realtime.wire",
+    "dynadiff.engines.contract",
+    "realtime.feed.wire",
 }
 HELP = """
 import sys

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dynadiff.design import file_runs
-from dynadiff.engines import Decoder
-from dynadiff.errors import UserError
-from dynadiff.nsd import NSD
-from dynadiff.phantom_tree import write_tree
-from realtime import demo, session
-from realtime.decode import Options
+from dynadiff.base.errors import UserError
+from dynadiff.engines.open import Decoder
+from dynadiff.phantom.design import file_runs
+from dynadiff.phantom.tree import write_tree
+from dynadiff.recordings.nsd import NSD
+from realtime import demo
+from realtime.decoding import session
+from realtime.decoding.decode import Options
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynadiff.errors import UserError
+from dynadiff.base.errors import UserError
 from replay.faults import BadLink, Faults, relay
 
 BAD = Faults(lost=0.05, doubled=0.05, damaged=0.05, late=0.05, late_s=0.02)

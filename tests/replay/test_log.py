@@ -2,10 +2,10 @@
 
 import pytest
 
-from dynadiff.errors import UserError
-from realtime.wire import Ack, Done, Hello, Refusal, Status, decode, encode
+from dynadiff.base.errors import UserError
+from realtime.feed.wire import Ack, Done, Hello, Refusal, Status, decode, encode
 from replay.log import FeedLog
-from runs import messages
+from support.runs import messages
 
 
 def seqs(outgoing):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynadiff.errors import UserError
-from dynadiff.run import Event, Run
-from realtime.order import Position
-from realtime.wire import Picture, RunEnd, RunStart, Volume, decode, digest_of, encode
+from dynadiff.base.errors import UserError
+from dynadiff.recordings.run import Event, Run
+from realtime.feed.order import Position
+from realtime.feed.wire import Picture, RunEnd, RunStart, Volume, decode, digest_of, encode
 from replay.pace import run_messages
 
 SHAPE = (3, 4, 5)

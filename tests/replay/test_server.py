@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import zmq
 
-from dynadiff.errors import UserError
-from realtime.feed import Feed
-from realtime.wire import MAX_CONTROL, Ack, Hello, RunEnd, Status, Volume, WireError, decode, encode
+from dynadiff.base.errors import UserError
+from realtime.feed.connection import Feed
+from realtime.feed.wire import MAX_CONTROL, Ack, Hello, RunEnd, Status, Volume, WireError, decode, encode
 from replay.log import FeedLog
 from replay.server import STATUS_S, _Server, serve
-from runs import messages, timed
-from served import consumer_of, drain, serve_in_thread
+from support.runs import messages, timed
+from support.served import consumer_of, drain, serve_in_thread
 
 
 class Machine:

@@ -3,10 +3,10 @@
 import pytest
 import zmq
 
-from dynadiff.errors import UserError
+from dynadiff.base.errors import UserError
 from replay.server import serve
-from runs import messages, timed
-from served import consumer_of, drain
+from support.runs import messages, timed
+from support.served import consumer_of, drain
 
 
 def test_a_port_in_use_is_one_sentence():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynadiff.errors import UserError
+from dynadiff.base.errors import UserError
 from dynadiff.studies.judged import Judged, difference, load_judged, save_judged, verdict
 from dynadiff.studies.plan import METRICS
 

@@ -9,12 +9,11 @@ from scipy.io import savemat
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
-from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.patterns import draw_patterns  # noqa: E402
+from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.studies import miyawaki  # noqa: E402
 from dynadiff.studies.miyawaki import left_out, print_miyawaki, read_miyawaki  # noqa: E402
-
-REAL = Path(__file__).parents[4] / "shared" / "data" / "miyawaki_v1"
+from dynadiff.studies.patterns import draw_patterns  # noqa: E402
+from support.real_data import recording  # noqa: E402
 
 
 def write_recording(folder: Path, patterns: int = 3, voxels: int = 12) -> Path:
@@ -32,9 +31,8 @@ def test_patterns_stand_upright(tmp_path: Path) -> None:
     assert np.array_equal(patterns[::2], draw_patterns(np.random.default_rng(0), 3))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the shared recordings")
 def test_the_recording_has_ten_patterns_eight_times_and_an_upright_letter() -> None:
-    responses, patterns = read_miyawaki(REAL)
+    responses, patterns = read_miyawaki(recording("miyawaki_v1"))
     assert responses.shape == (80, 797)
     assert np.unique(patterns, axis=0, return_counts=True)[1].tolist() == [8] * 10
     letter = patterns[40:].mean(axis=(0, 2))
@@ -55,7 +53,7 @@ def test_a_left_out_pattern_is_in_no_training_trial(tmp_path: Path) -> None:
 def test_it_runs_resumes_and_keeps_the_patterns_from_the_generator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dynadiff.pixel_scores.DRAWS", 100)
+    monkeypatch.setattr("dynadiff.scores.pixels.DRAWS", 100)
     monkeypatch.setattr(miyawaki, "QUICK", replace(miyawaki.QUICK, lr=0.1))  # so that adapters would be seen elsewhere
     data, kept = write_recording(tmp_path / "data"), []
     learned = miyawaki.train_patterns
@@ -68,7 +66,7 @@ def test_it_runs_resumes_and_keeps_the_patterns_from_the_generator(
     assert kept == [frozenset(p.tobytes() for p in patterns)]
     assert (tmp_path / "out" / "miyawaki-quick" / "pictures.png").stat().st_size > 0
     monkeypatch.setattr(miyawaki, "train_patterns", None)
-    monkeypatch.setattr("dynadiff.train_betas.train", None)
+    monkeypatch.setattr("dynadiff.training.betas.train", None)
     print_miyawaki(data, tmp_path / "out", quick=True)
     table = "test trials"
     assert capsys.readouterr().out.split(table)[1] == first.split(table)[1]

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynadiff.baselines import ridge
-from dynadiff.errors import UserError
-from dynadiff.nsd import NSD
-from dynadiff.phantom_tree import write_tree
+from dynadiff.base.errors import UserError
+from dynadiff.evaluation.baselines import ridge
+from dynadiff.phantom.tree import write_tree
+from dynadiff.recordings.nsd import NSD
+from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.phantom import identify, load_trials, measure, noise, picture_features
-from dynadiff.windows import WindowSpec
 
 SMALL = {1: (12, 14, 10)}
 

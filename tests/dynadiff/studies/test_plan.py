@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynadiff.design import RUNS, design, design_rows
-from dynadiff.errors import UserError
-from dynadiff.splits import Presentations, split
+from dynadiff.base.errors import UserError
+from dynadiff.phantom.design import RUNS, design, design_rows
 from dynadiff.studies.ablations import FEW, STUDIES, study_named
 from dynadiff.studies.plan import Comparison, Condition, Study
+from dynadiff.trials.splits import Presentations, split
 
 
 def presentations(subject: int, sessions: tuple[int, ...]) -> Presentations:

@@ -8,13 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
-from dynadiff.engine import file_digest  # noqa: E402
-from dynadiff.engines import EMBEDDED  # noqa: E402
-from dynadiff.errors import UserError  # noqa: E402
-from dynadiff.phantom_tree import write_tree  # noqa: E402
-from dynadiff.recipes import Recipe, divide_all  # noqa: E402
-from dynadiff.report import print_study  # noqa: E402
-from dynadiff.store import StoredTrials, open_store, store_home  # noqa: E402
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.engines.contract import file_digest  # noqa: E402
+from dynadiff.evaluation.report import print_study  # noqa: E402
+from dynadiff.phantom.tree import write_tree  # noqa: E402
+from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.studies.ablations import QUICK, STUDIES, study_named  # noqa: E402
 from dynadiff.studies.judged import Judged  # noqa: E402
 from dynadiff.studies.plan import METRICS, Condition, Study  # noqa: E402
@@ -26,7 +25,8 @@ from dynadiff.studies.running import (  # noqa: E402
     run_study,
     trials_of,
 )
-from dynadiff.windows import WindowSpec  # noqa: E402
+from dynadiff.training.recipe import Recipe, divide_all  # noqa: E402
+from dynadiff.trials.store import StoredTrials, open_store, store_home  # noqa: E402
 
 SHAPES = dict.fromkeys((1, 2, 3, 4), (12, 14, 10))
 
@@ -34,7 +34,7 @@ SHAPES = dict.fromkeys((1, 2, 3, 4), (12, 14, 10))
 @pytest.fixture(scope="module", autouse=True)
 def one_run_a_session():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynadiff.prepare.RUNS", 1)
+        patch.setattr("dynadiff.trials.prepare.RUNS", 1)
         yield
 
 
@@ -174,7 +174,7 @@ def test_it_runs_from_the_tree_to_the_table(
     assert all(condition.name in table for condition in study.conditions if condition.name in found)
     assert table.count("holds") + table.count("reversed") + table.count("undecided") == len(study.comparisons)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynadiff.recipes.train", None)
+        patch.setattr("dynadiff.training.recipe.train", None)
         patch.setattr("dynadiff.studies.running.load_model", None)
         again = run_study(study, tree, tmp_path, said.append)
     assert {n: j.model for n, j in again.items()} == {n: j.model for n, j in found.items()}

@@ -1,0 +1,1 @@
+"""What every package may use: errors, whole files, lists of numbers, randomness. It knows nothing of brains."""

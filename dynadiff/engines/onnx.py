@@ -1,0 +1,75 @@
+"""The ONNX Runtime engine: three graphs and no PyTorch."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import Manifest, step_inputs
+from dynadiff.scores.identification import Features
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in this order
+GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
+SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
+
+
+def open_onnx(folder: Path, threads: int = 0) -> Callable[[Manifest], "OnnxEngine"]:
+    """Load the graphs once; what is given back makes an engine of them for any choice of steps and guidance."""
+    return partial(OnnxEngine, [open_session(folder / name, threads) for name in GRAPHS])
+
+
+def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
+    """A graph on the GPU where this ONNX Runtime was built for one, and then nowhere else; on the CPU otherwise."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    providers = [name for name in PROVIDERS if name in ort.get_available_providers()]
+    session = ort.InferenceSession(str(path), options, providers=providers)
+    if session.get_providers()[0] != providers[0]:
+        raise UserError(
+            f"ONNX Runtime is installed for {providers[0]} and cannot use it here: install the GPU's driver and CUDA, "
+            "or onnxruntime instead of onnxruntime-gpu"
+        )
+    return session
+
+
+class OnnxEngine:
+    """Runs the brain module, the step and the decoder: three sessions, or what acts as them.
+
+    Raises UserError when the graphs are for guidance 1 and the manifest asks for another.
+    """
+
+    def __init__(self, networks: Sequence[Any], manifest: Manifest) -> None:
+        self._brain, self._step, self._decoder = networks
+        self._rows = step_inputs(manifest, {given.name for given in self._step.get_inputs()})
+
+    def encode(self, window: NDArray[np.float32]) -> Any:
+        return self._brain.run(None, {"window": window[None]})[0]
+
+    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+        row = {name: rows[i, ...] for name, rows in self._rows.items()}  # ``...``: a scalar too must be an array
+        return self._step.run(None, {"latent": _batch(latent), "tokens": tokens} | row)[0]
+
+    def render(self, latent: Any) -> NDArray[np.uint8]:
+        return np.asarray(self._decoder.run(None, {"latent": _batch(latent)})[0][0])
+
+
+def _batch(latent: Any) -> Any:
+    return latent if latent.ndim == 4 else latent[None]
+
+
+def open_scorer(path: Path, size: int) -> Features:
+    """The image encoder as a feature space: pictures (n, h, w, 3) of any size to features (n, d)."""
+    session = open_session(path)
+
+    def features(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        same = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]
+        return np.asarray(session.run(None, {"pictures": np.stack(same)})[0], np.float64)
+
+    return features

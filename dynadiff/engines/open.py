@@ -1,0 +1,101 @@
+"""Opens an engine by name. Each runtime is imported only when it is asked for, and its absence is an error."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.assets import EMBEDDED
+from dynadiff.base.errors import UserError
+from dynadiff.engines.build import NETWORKS
+from dynadiff.engines.contract import MANIFEST, MASK, Engine, Manifest, Sampler, load_mask, mask_digest
+from dynadiff.engines.probe import Probe, check_probe
+from dynadiff.scores.identification import Features
+
+if TYPE_CHECKING:
+    from dynadiff.engines.cuda import Cuda
+
+ENGINES_OWN = Sampler()
+KINDS = ("onnx", "torch", "torch-compiled", "trt", "trt-rtx")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """An engine ready to paint, with what it must be fed."""
+
+    engine: Engine
+    manifest: Manifest
+    mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
+    scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
+    mode: str = ""  # how the engine runs, where it has more than one way and the user should know which
+
+
+def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = ENGINES_OWN) -> Decoder:
+    """Open the engine of that kind in an engine folder, or in the subfolder ``kind`` of a model folder.
+
+    ``threads`` bounds the cores a CPU engine uses, 0 for all of them.
+    """
+    if kind not in KINDS:
+        raise UserError(f"there is no engine {kind!r}: choose one of {', '.join(KINDS)}")
+    if kind in ("torch", "torch-compiled"):
+        needed = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
+        if not needed:
+            raise UserError("the torch engine needs PyTorch and diffusers: pip install 'dynadiff-realtime[train]'")
+        from dynadiff.engines.torch import open_torch
+
+        return open_torch(folder, threads, sampler, "inductor" if kind == "torch-compiled" else "")
+    home = engine_home(kind, folder)
+    if kind == "onnx":
+        from dynadiff.engines.onnx import open_onnx
+
+        manifest, mask = load_manifest(kind, home)
+        make: Callable[[Manifest], Engine] = open_onnx(home, threads)
+    else:
+        from dynadiff.engines.tensorrt import open_trt
+
+        trt, cuda = require_gpu(kind)
+        manifest, mask = load_manifest(kind, home)
+        make = open_trt(home, manifest, trt, cuda)
+    engine = make(manifest)
+    check_probe(engine, Probe.load(home, manifest), manifest, f"engine in {home}")
+    wanted = sampler.over(manifest)
+    engine = engine if wanted == manifest else make(wanted)
+    return Decoder(engine, wanted, mask, _scorer(home, manifest), getattr(engine, "mode", ""))
+
+
+def _scorer(home: Path, manifest: Manifest) -> Features | None:
+    from dynadiff.engines.onnx import SCORER, open_scorer
+
+    return open_scorer(home / SCORER, manifest.picture_size) if SCORER in manifest.files else None
+
+
+def require_gpu(kind: str) -> "tuple[Any, Cuda]":
+    """The module and the GPU that engine kind trt or trt-rtx runs on; UserError where either is missing."""
+    from dynadiff.engines.cuda import open_cuda
+    from dynadiff.engines.tensorrt_library import load_tensorrt
+
+    return load_tensorrt(kind), open_cuda(kind)
+
+
+def engine_home(kind: str, folder: Path) -> Path:
+    """Where the engine is: in the folder itself, or in the subfolder ``kind`` of a model folder."""
+    return folder if (folder / MANIFEST).exists() else folder / kind
+
+
+def load_manifest(kind: str, home: Path) -> tuple[Manifest, NDArray[np.bool_]]:
+    """Manifest and mask of an engine folder; UserError where anything in it is not as it was exported."""
+    manifest = Manifest.load(home)
+    if manifest.kind != kind:
+        raise UserError(f"{home} holds a {manifest.kind} engine, not {kind}: use --engine {manifest.kind}")
+    suffix = "onnx" if kind == "onnx" else "plan"
+    for name in (MASK, *(f"{network}.{suffix}" for network in NETWORKS)):
+        if name not in manifest.files:
+            raise UserError(f"{home / MANIFEST} does not list {name}: export the engine again")
+    mask = load_mask(home)
+    if int(mask.sum()) != manifest.voxels or mask_digest(mask) != manifest.mask_sha256:
+        raise UserError(f"the mask in {home} is not the one the engine was made with: export the engine again")
+    return manifest, mask

@@ -1,0 +1,48 @@
+"""Which TensorRT there is: the same Python names, from ``tensorrt`` or ``tensorrt_rtx``, imported when asked for."""
+
+import importlib
+from typing import Any
+
+from dynadiff.base.errors import UserError
+from dynadiff.engines.build import specification
+
+MODULES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+TYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
+
+
+def load_tensorrt(kind: str) -> Any:
+    """The module of engine kind trt or trt-rtx; UserError where it is not installed, or does not load."""
+    try:
+        return importlib.import_module(MODULES[kind])
+    except ModuleNotFoundError:
+        raise UserError(
+            f"the {kind} engine needs the package {MODULES[kind]}: pip install 'dynadiff-realtime[{kind}]'"
+        ) from None
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"{MODULES[kind]} is installed but does not load ({error}): "
+            f"pip install --force-reinstall 'dynadiff-realtime[{kind}]'"
+        ) from None
+
+
+def new_log(trt: Any) -> Any:
+    """A logger for that module, which keeps what it is told of errors in ``errors``."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(" ".join(message.split()))
+
+        def said(self) -> str:
+            return "; ".join(self.errors[-3:]) or "it gives no reason"
+
+    return Log()
+
+
+def tensor_specification(dtype: Any, shape: Any) -> str:
+    """A tensor of a network or of an engine, as manifests write it."""
+    return specification(TYPES.get(dtype.name, dtype.name.lower()), tuple(int(n) for n in shape))

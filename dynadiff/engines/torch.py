@@ -1,0 +1,72 @@
+"""The torch engine: the reference that every other engine is compared with. Adapters merged, float32, CPU or CUDA."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynadiff.engines.build import Build
+from dynadiff.engines.contract import Manifest, Sampler
+from dynadiff.engines.open import Decoder
+from dynadiff.networks.model import Model
+from dynadiff.networks.model_folder import load_model
+from dynadiff.networks.sampling import Render, Step
+
+
+class TorchEngine:
+    """``compiler`` is a backend of torch.compile; what it makes is compiled before the first picture is asked for."""
+
+    def __init__(self, model: Model, manifest: Manifest, compiler: str = "") -> None:
+        torch.backends.cudnn.allow_tf32 = False  # this engine is what others are held to
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._brain = model.brain.to(self._device)
+        self._step = Step(model.generator.unet, model.null).to(self._device)
+        self._render = Render(model.generator).to(self._device)
+        self._timesteps = torch.from_numpy(manifest.schedule.timesteps(manifest.steps)).to(self._device)
+        self._ab = torch.from_numpy(manifest.schedule.ddim(manifest.steps)).float().to(self._device)
+        self._guidance = torch.tensor(manifest.guidance, device=self._device)
+        self.mode = f"compiled by {compiler}" if compiler else ""
+        if compiler:
+            for network in (self._brain, self._step, self._render):
+                network.compile(backend=compiler, dynamic=False)
+            window = np.zeros((manifest.voxels, manifest.window_length), np.float32)
+            self.render(self.step(np.zeros(manifest.latent_shape, np.float32), self.encode(window), 0))
+
+    @torch.inference_mode()
+    def encode(self, window: NDArray[np.float32]) -> Any:
+        return self._brain(torch.from_numpy(window)[None].to(self._device))
+
+    @torch.inference_mode()
+    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+        latent, tokens = self._here(latent, 4), self._here(tokens, 3)
+        return self._step(latent, tokens, self._timesteps[i : i + 1], self._guidance, self._ab[i])
+
+    @torch.inference_mode()
+    def render(self, latent: Any) -> NDArray[np.uint8]:
+        return np.asarray(self._render(self._here(latent, 4))[0].cpu().numpy())
+
+    def _here(self, values: Any, axes: int) -> torch.Tensor:
+        here = torch.as_tensor(values, device=self._device)
+        return here if here.ndim == axes else here[None]
+
+
+def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest:
+    """What an engine made of this model must say of itself; whoever writes its folder adds the files."""
+    config = model.config
+    return Manifest(
+        kind=kind, subject=config.subject, tr=config.tr, voxels=config.brain.voxels, mask_sha256=config.mask_sha256,
+        window_offset=config.window.offset, window_length=config.window.length, cleaning=config.cleaning,
+        latent_shape=model.generator.latent_shape, picture_size=model.generator.picture_size, steps=config.steps,
+        guidance=config.guidance, schedule=model.generator.schedule, files={}, build=build,
+    )  # fmt: skip
+
+
+def open_torch(folder: Path, threads: int, sampler: Sampler, compiler: str = "") -> Decoder:
+    if threads:
+        torch.set_num_threads(threads)
+    model = load_model(folder, merged=True)
+    manifest = sampler.over(manifest_of(model, "torch"))
+    engine = TorchEngine(model, manifest, compiler)
+    return Decoder(engine, manifest, model.mask, mode=engine.mode)

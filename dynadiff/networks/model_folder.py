@@ -1,0 +1,142 @@
+"""A trained decoder as a folder: loaded strictly, nothing pickled.
+
+``model.json`` names the weight files and their digests. They may lie outside the folder, as those do that several
+subjects share; then every subject has a model folder of its own, and any command takes it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dynadiff.base.errors import UserError
+from dynadiff.base.files import whole
+from dynadiff.engines.contract import MASK, file_digest, load_mask, mask_digest
+from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
+from dynadiff.networks.brain import BrainConfig, shared_state
+from dynadiff.networks.generator import load_generator, locate
+from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
+from dynadiff.signal.cleaning import Cleaning
+from dynadiff.signal.windows import WindowSpec
+from dynadiff.training.checkpoint import save_tensors
+
+CONFIG = "model.json"
+NULL = "null.safetensors"
+
+
+def generator_folder(name: str, model: Path) -> Path:
+    """Where the generator of the model in that folder is."""
+    return locate(name, model)
+
+
+def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the folder; ``dtype`` float16 halves its size. The generator is only referred to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    brain = _write(model.brain.state_dict(), folder / "brain.safetensors", dtype)
+    unet = _write_unet(model, model.config.adaptation, folder, dtype)
+    _write_config(model.config, folder, model.mask, model.affine, [brain], unet)
+
+
+def save_shared_model(model: SharedModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write what is shared into the folder, and for every subject a model folder ``subject-NAME`` that refers to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = _write(shared_state(model.brain), folder / "shared.safetensors", dtype)
+    unet = _write_unet(model, next(iter(model.configs.values())).adaptation, folder, dtype)
+    for name, config in model.configs.items():
+        home = folder / f"subject-{name}"
+        home.mkdir(exist_ok=True)
+        own = _write(model.brain.subjects[name].state_dict(), home / "brain.safetensors", dtype)
+        beside = f"../{config.generator}" if (folder / config.generator).is_dir() else config.generator
+        here = replace(config, generator=beside)
+        _write_config(here, home, model.masks[name], model.affines[name], [own, shared], unet)
+
+
+def load_model(folder: Path, merged: bool = False) -> Model:
+    """Open a model folder in float32; ``merged`` folds the adapters into the U-Net, for decoding."""
+    config = load_config(folder)
+    mask = load_mask(folder)
+    if mask_digest(mask) != config.mask_sha256:
+        raise UserError(f"{folder / MASK} is not the mask that this model was trained with: put the original back")
+    model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, _affine(folder))
+    try:
+        model.brain.load_state_dict(_read(folder, config.brain_files))
+        beside = _read(folder, config.unet_files)
+        if model.null is not None:
+            model.null.data.copy_(beside.pop("null", torch.empty(0)))
+        load_trained(model.generator.unet, beside)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the weights in {folder} are not those of its {CONFIG}: train it again") from error
+    if merged:
+        merge_lora(model.generator.unet)
+    model.brain.eval()
+    return model
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """What a model folder says of itself. Raises UserError for a key that is unknown or missing."""
+    path = folder / CONFIG
+    try:
+        raw = json.loads(path.read_text())
+        if set(raw) != {f.name for f in fields(ModelConfig)}:
+            raise ValueError(f"keys {sorted(set(raw) ^ {f.name for f in fields(ModelConfig)})}")
+        kinds: dict[str, Any] = {
+            "window": WindowSpec, "cleaning": Cleaning, "brain": BrainConfig, "adaptation": Adaptation
+        }  # fmt: skip
+        for name, kind in kinds.items():
+            if wrong := set(raw[name]) ^ {f.name for f in fields(kind)}:
+                raise ValueError(f"keys {sorted(wrong)} of {name}")
+        return ModelConfig(**raw | {name: kind(**raw[name]) for name, kind in kinds.items()})
+    except FileNotFoundError:
+        raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a model of this version ({error}): train it again") from None
+
+
+def _write(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> Path:
+    save_tensors(path, {k: v.detach().to(dtype).contiguous() for k, v in state.items()})
+    return path
+
+
+def _write_unet(model: Model | SharedModel, adaptation: Adaptation, folder: Path, dtype: torch.dtype) -> list[Path]:
+    """What was learned of the generator, and the unconditional tokens."""
+    path = folder / ("lora.safetensors" if adaptation.trainable == "lora" else "unet.safetensors")
+    learned = adaptation.trainable != "none"
+    written = [_write(trained_state(model.generator.unet), path, dtype)] if learned else []
+    return written if model.null is None else [*written, _write({"null": model.null}, folder / NULL, torch.float32)]
+
+
+def _write_config(
+    config: ModelConfig, folder: Path, mask: NDArray[np.bool_], affine: NDArray[np.float64], brain: list[Path],
+    unet: list[Path],
+) -> None:  # fmt: skip
+    nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), folder / MASK)
+    brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
+    complete = replace(config, brain_files=brain_files, unet_files=unet_files)
+    with whole(folder / CONFIG) as new:
+        new.write_text(json.dumps(asdict(complete), indent=1) + "\n")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.name if path.parent == folder else f"../{path.name}"
+
+
+def _read(folder: Path, files: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of weight files whose digests are right, in float32."""
+    state: dict[str, Tensor] = {}
+    for name, sha256 in files.items():
+        if not (folder / name).is_file() or file_digest(folder / name) != sha256:
+            raise UserError(f"{folder / name} is missing or not the file that was saved: put the original back")
+        state |= {k: v.float() for k, v in load_file(folder / name).items()}
+    return state
+
+
+def _affine(folder: Path) -> NDArray[np.float64]:
+    return np.asarray(nib.load(folder / MASK).affine, np.float64)

@@ -1,0 +1,1 @@
+"""From volumes to windows, whole runs and online, in numpy. It knows no files, no sockets and no pictures."""

@@ -1,0 +1,191 @@
+"""A generator of 10×10 black and white patterns, trained on random ones: for recordings of such patterns.
+
+Its tokens are not learned: one for each 2×2 pixels, their values and a code of their place. So a brain module has to
+find pixels, and the generator knows what patterns look like: half are random dots, half are random strokes and frames.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynadiff.networks.generator import Generator, posterior, save_generator, to_unit
+from dynadiff.networks.schedule import Schedule
+from dynadiff.training.loop import log_to, steps_from
+
+SIDE = 10  # pixels
+PLACE = 12  # numbers that say where a token is
+
+
+@dataclass(frozen=True)
+class PatternTraining:
+    """How the generator is trained: a minute or two on two cores."""
+
+    patterns: int = 10_000
+    vae_steps: int = 800
+    steps: int = 2500
+    batch: int = 32
+    lr: float = 2e-3
+    dropout: float = 0.1  # share of samples whose tokens are zero, for guidance
+    least_certain: float = 0.1  # smallest explained variance of the pixels in the tokens it learns to read
+    seed: int = 0
+
+
+class PatternEncoder(nn.Module):
+    """Patterns (b, 3, 10, 10) in [-1, 1] to tokens (b, 25, 16): four pixels, then the code of their place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = torch.arange(SIDE // 2) / (SIDE // 2) * torch.pi
+        waves = torch.cat([f(at[:, None] * k) for k in (0.5, 1, 2) for f in (torch.sin, torch.cos)], 1)  # (5, 6)
+        n = len(at)
+        place = torch.cat([waves[:, None].expand(n, n, -1), waves[None].expand(n, n, -1)], 2)
+        self.register_buffer("place", place.reshape(n * n, PLACE), persistent=False)
+
+    def forward(self, patterns: Tensor) -> Tensor:
+        pixels = F.pixel_unshuffle(patterns.mean(1, keepdim=True), 2).flatten(2).transpose(1, 2)
+        place: Tensor = self.get_buffer("place")
+        return torch.cat([pixels, place.expand(len(pixels), -1, -1)], 2)
+
+
+def pattern_generator() -> Generator:
+    """An untrained generator of 10-pixel pictures: latents 4×5×5, 25 tokens of 16."""
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 2, in_channels=4, out_channels=4, block_out_channels=(48,), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",),
+        cross_attention_dim=4 + PLACE, attention_head_dim=4, norm_num_groups=8,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        in_channels=12, out_channels=12, block_out_channels=(32,), layers_per_block=1, norm_num_groups=1,
+        sample_size=SIDE // 2, scaling_factor=1.0, mid_block_add_attention=False,
+    )  # fmt: skip
+    return Generator(unet, vae, Schedule(), patch=2, picture_size=SIDE, tokens=(SIDE * SIDE // 4, 4 + PLACE))
+
+
+def draw_patterns(rng: np.random.Generator, count: int, never: frozenset[bytes] = frozenset()) -> NDArray[np.uint8]:
+    """Random patterns (count, 10, 10) of 0 and 1; those whose bytes are in ``never`` are drawn again."""
+    patterns: list[NDArray[np.uint8]] = []
+    while len(patterns) < count:
+        pattern = _dots(rng) if rng.random() < 0.5 else _strokes(rng)
+        if pattern.tobytes() not in never:
+            patterns.append(pattern)
+    return np.stack(patterns)
+
+
+def as_pictures(patterns: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Patterns (n, 10, 10) of 0 and 1 as pictures (n, 10, 10, 3)."""
+    return np.repeat(255 * patterns[..., None], 3, axis=3)
+
+
+def train_patterns(config: PatternTraining, out: Path, never: frozenset[bytes] = frozenset()) -> None:
+    """Train from scratch, or go on from the checkpoints in ``out/work``; writes ``out/generator``.
+
+    Not one of the patterns in ``never`` is learned from.
+    """
+    drawn = draw_patterns(np.random.default_rng(config.seed), config.patterns, never)
+    pictures = to_unit(torch.from_numpy(as_pictures(drawn)))
+    torch.manual_seed(config.seed)
+    generator = pattern_generator()
+    _train_vae(generator, pictures, config, out / "work")
+    _train_unet(generator, pictures, config, out / "work")
+    save_generator(generator, None, out / "generator")
+
+
+def uncertain_pixels(tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor) -> Tensor:
+    """Tokens whose pixels are as a regression that explains ``certainty`` of their variance would predict them.
+
+    It shrinks them to the ``mean`` and errs, partly as another pattern would look, partly at random.
+    """
+    share = torch.rand(len(tokens), 1, 1)
+    white = torch.randn_like(tokens) * (other - mean)[..., :4].std()
+    error = share.sqrt() * (other - mean) + (1 - share).sqrt() * white
+    seen = mean + certainty * (tokens - mean) + (certainty * (1 - certainty)).sqrt() * error
+    return torch.cat([seen[..., :4], tokens[..., 4:]], 2)
+
+
+def _dots(rng: np.random.Generator) -> NDArray[np.uint8]:
+    return (rng.random((SIDE, SIDE)) < rng.uniform(0.2, 0.8)).astype(np.uint8)
+
+
+def _strokes(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One to five bars, frames, blocks and diagonals, each of random place and size, one or two pixels wide."""
+    pattern = np.zeros((SIDE, SIDE), np.uint8)
+    for _ in range(rng.integers(1, 6)):
+        (top, bottom), (left, right) = (np.sort(rng.integers(0, SIDE + 1, 2)) for _ in range(2))
+        width, kind = rng.integers(1, 3), rng.choice(["bar", "pillar", "frame", "block", "falling", "rising"])
+        box = np.zeros((bottom - top, right - left), np.uint8)
+        if kind in ("bar", "pillar", "block"):
+            box[: width if kind == "bar" else None, : width if kind == "pillar" else None] = 1
+        elif kind == "frame":
+            box[:] = 1
+            box[width:-width, width:-width] = 0
+        else:
+            step = np.subtract.outer(np.arange(box.shape[0]), np.arange(box.shape[1]))
+            box[(step >= 0) & (step < width)] = 1
+            box = box[::-1] if kind == "rising" else box
+        pattern[top:bottom, left:right] |= box
+    return pattern
+
+
+def _train_vae(generator: Generator, pictures: Tensor, config: PatternTraining, work: Path) -> None:
+    vae = generator.vae
+    with torch.no_grad():  # the posterior's deviation is not learned
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = 2 * float(np.log(0.05))
+
+    def loss(pick: Tensor) -> Tensor:
+        packed = F.pixel_unshuffle(pictures[pick], generator.patch)
+        mean = vae.encode(packed).latent_dist.mean
+        y = vae.decode(mean + 0.05 * torch.randn_like(mean)).sample
+        error: Tensor = F.mse_loss(y, packed) + 1e-3 * mean.square().mean()
+        return error
+
+    _descend(vae, loss, config, config.vae_steps, "vae", work)
+    vae.eval().requires_grad_(False)
+    mean, _ = posterior(generator, pictures[:512])
+    vae.register_to_config(scaling_factor=1 / float(mean.std()))
+
+
+def _train_unet(generator: Generator, pictures: Tensor, config: PatternTraining, work: Path) -> None:
+    encoder, abar = PatternEncoder(), torch.from_numpy(generator.schedule.alphas_cumprod()).float()
+    with torch.no_grad():
+        parts = [posterior(generator, batch) for batch in pictures.split(1000)]
+        tokens = torch.cat([encoder(batch) for batch in pictures.split(1000)])
+    mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
+    average = tokens.mean(0)
+
+    def loss(pick: Tensor) -> Tensor:
+        x0 = mean[pick] + deviation[pick] * torch.randn_like(mean[pick])
+        t = torch.randint(len(abar), (len(pick),))
+        a = abar[t][:, None, None, None]
+        noise = torch.randn_like(x0)
+        certainty = config.least_certain + (1 - config.least_certain) * torch.rand(len(pick), 1, 1)
+        other = tokens[torch.randint(len(tokens), pick.shape)]
+        seen = uncertain_pixels(tokens[pick], other, average, certainty)
+        seen = seen * (torch.rand(len(pick), 1, 1) >= config.dropout)
+        predicted: Tensor = generator.unet(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, seen).sample
+        return F.mse_loss(predicted, noise)
+
+    _descend(generator.unet, loss, config, config.steps, "unet", work)
+    generator.unet.eval()
+
+
+def _descend(
+    network: nn.Module, loss_of: Callable[[Tensor], Tensor], config: PatternTraining, steps: int, name: str, work: Path
+) -> None:
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=0.01)
+    log, where = log_to(work / f"{name}.jsonl"), work / f"{name}.safetensors"
+    for step in steps_from(where, {name: network}, optimiser, steps, config.lr, 50, config.seed, f"pattern {name}"):
+        loss = loss_of(torch.randint(config.patterns, (config.batch,)))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        if (step + 1) % 50 == 0:
+            log(step=step + 1, loss=loss.item())

@@ -1,0 +1,109 @@
+"""From betas to a model folder, and its scores on the trials that were kept from it. Knows files and presets."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import initial_noise, mask_digest
+from dynadiff.evaluation.baselines import ridge
+from dynadiff.evaluation.evaluate import BATCH, brain_tokens
+from dynadiff.networks.brain import BrainConfig
+from dynadiff.networks.generator import Generator, load_generator
+from dynadiff.networks.image_encoder import ImageEncoder
+from dynadiff.networks.model import Model, ModelConfig, new_model
+from dynadiff.networks.model_folder import generator_folder, load_model, save_model
+from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.recordings.nsd import NSD
+from dynadiff.scores.pixels import PixelScores, pixel_scores
+from dynadiff.signal.cleaning import Cleaning
+from dynadiff.signal.windows import WindowSpec
+from dynadiff.training.dynadiff import Training, train, warm_start
+from dynadiff.trials.betas import Betas, load_betas, nsd_betas
+from dynadiff.trials.source import Trials
+
+NO_TIME = WindowSpec(offset=0, length=1)
+
+
+def betas_config(voxels: int, generator: Generator, name: str, config: Training, subject: str) -> ModelConfig:
+    """What a model of betas says of itself: no time, so a TR of 0, and a mask that is a list of its voxels."""
+    return ModelConfig(
+        subject=subject, tr=0.0, mask_sha256=mask_digest(_mask(voxels)), window=NO_TIME, cleaning=Cleaning(),
+        brain=BrainConfig.betas(voxels, config.width, generator.tokens, config.dropout), generator=name,
+        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
+        unconditional=config.unconditional,
+    )  # fmt: skip
+
+
+def fit_betas(
+    learn: Trials, test: Trials, generator: Generator, choices: ModelConfig, config: Training, folder: Path,
+    encoder: torch.nn.Module | None,
+) -> Model:  # fmt: skip
+    """Train a model of betas, or go on with what is in ``folder``; ``encoder`` is for the warm start and the anchor."""
+    if not (folder / "model.json").exists():
+        torch.manual_seed(config.seed)
+        model = new_model(choices, generator, _mask(choices.brain.voxels), np.eye(4))
+        if encoder is not None and config.warm_start:
+            warm_start(model, learn, test, encoder, config, folder / "work")
+        train(model, learn, test, config, folder / "work", encoder)
+        save_model(model, folder)
+    return load_model(folder, merged=True)
+
+
+def train_betas(
+    source: Path, out: Path, preset: str, config: Training, generator: str, root: Path | None, subject: int
+) -> dict[str, PixelScores]:
+    """Train on an npz, or on a folder of NSD's betas with the tree ``root``; scores on the test split, by decoder."""
+    home = generator_folder(generator, out)
+    network = load_generator(home)
+    betas = read_betas(source, root, subject, network.picture_size)
+    learn, test = (betas.trials(side, network.picture_size) for side in (False, True))
+    encoder = None
+    if config.warm_start or config.anchor:
+        if not (home / "image_encoder").is_dir():
+            raise UserError(f"preset {preset} starts from the generator's image tokens and {home} has no image encoder")
+        encoder = ImageEncoder.load(home / "image_encoder")
+    choices = betas_config(betas.values.shape[1], network, generator, config, f"{subject:02d}")
+    choices = replace(choices, trained_on=f"{len(learn)} betas of {source.name}, preset {preset}")
+    model = fit_betas(learn, test, network, choices, replace(config, online=0.0), out, encoder)
+    return judge(model, learn, test)
+
+
+def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Betas:
+    """An npz, or a folder of NSD's betas, which needs the tree that has designs, mask and pictures."""
+    if not source.is_dir():
+        return load_betas(source)
+    if root is None:
+        raise UserError(f"{source} is a folder of NSD's betas: give the tree with its designs and pictures by --root")
+    return nsd_betas(NSD(root), subject, source, size)
+
+
+def judge(model: Model, learn: Trials, test: Trials) -> dict[str, PixelScores]:
+    """Scores of the model, of ridge regression to pixels, and of the mean picture of the training."""
+    shown = learn.pictures[learn.seen].reshape(len(learn), -1).astype(np.float32)
+    fitted = ridge(learn.offline, shown, learn.runs, test.offline)
+    mean = np.repeat(shown.mean(axis=0, keepdims=True), len(test), axis=0)
+    painted: dict[str, NDArray[np.generic]] = {
+        "Dynadiff": paint_betas(model, test),
+        "ridge to pixels": fitted,
+        "mean training picture": mean,
+    }
+    return {name: pixel_scores(pictures, test.pictures, test.seen) for name, pictures in painted.items()}
+
+
+def paint_betas(model: Model, trials: Trials, seed: int = 0) -> NDArray[np.uint8]:
+    """Pictures (n, s, s, 3) of the trials, all from the same initial noise."""
+    noise = torch.from_numpy(initial_noise(seed, model.generator.latent_shape))
+    tokens = torch.from_numpy(brain_tokens(model, trials.offline))
+    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
+    batches = zip(tokens.split(BATCH), torch.arange(len(tokens)).split(BATCH), strict=True)
+    return np.concatenate(
+        [paint(model.generator, batch, items.tolist(), sampling, model.null, noise) for batch, items in batches]
+    )
+
+
+def _mask(voxels: int) -> NDArray[np.bool_]:
+    return np.ones((voxels, 1, 1), np.bool_)

@@ -1,0 +1,257 @@
+"""From a data tree to a model folder: what `dynadiff train` does, stage after stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from dynadiff.base.errors import UserError
+from dynadiff.base.files import whole
+from dynadiff.base.numbers import spelled
+from dynadiff.engines.contract import file_digest
+from dynadiff.networks.adapters import Adaptation
+from dynadiff.networks.brain import BrainConfig
+from dynadiff.networks.generator import Generator, load_generator
+from dynadiff.networks.image_encoder import ImageEncoder
+from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
+from dynadiff.networks.model_folder import (
+    CONFIG,
+    generator_folder,
+    load_config,
+    load_model,
+    save_model,
+    save_shared_model,
+)
+from dynadiff.phantom.design import SESSIONS
+from dynadiff.phantom.tree import write_tree
+from dynadiff.recordings.nsd import NSD
+from dynadiff.signal.cleaning import Cleaning
+from dynadiff.signal.windows import WindowSpec
+from dynadiff.training.dynadiff import train, warm_start
+from dynadiff.training.generator import GeneratorTraining, train_generator
+from dynadiff.training.presets import Training
+from dynadiff.training.processes import open_accelerator
+from dynadiff.trials.prepare import prepare_subject, wanted_runs
+from dynadiff.trials.source import TEST_SESSION, Trials, collect, held_out, nsd_runs
+from dynadiff.trials.splits import Presentations, one_repetition, split
+from dynadiff.trials.store import KINDS, Store, StoredTrials, open_store, store_home
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on whom, and where it goes."""
+
+    name: str  # of the preset, for a reader
+    choices: Training
+    root: Path | None  # the tree, prepared into out/store; None: the store is there already
+    subjects: tuple[int, ...]  # several share a brain module and a generator
+    out: Path
+    generator: str = "generator"  # a folder, "embedded", or "generator": trained first, into out/generator
+    store: Path | None = None  # a folder of stores, prepared before
+    sessions: tuple[int, ...] | None = None  # None: all that NSD has of a subject, or that the store holds
+    allow_missing: bool = False
+    tensorboard: bool = False
+    deepspeed: bool = False
+    pretrained: Path | None = None  # folder of other subjects' model, to be adapted to this one
+
+
+def prepare_phantom(root: Path, subject: int, sessions: Sequence[int] | None = None) -> None:
+    """Write the sessions that are missing; all that NSD has of the subject, where none are named."""
+    for session in track(sessions or range(1, SESSIONS.get(subject, 1) + 1), "phantom sessions"):
+        write_tree(root, [subject], [session])
+
+
+def train_recipe(recipe: Recipe) -> str:
+    """Train the generator if it is to be trained, then Dynadiff; every stage goes on where it was interrupted.
+
+    Returns one line: on what it was trained, and what was missing. Under several processes the first prepares, the
+    others wait.
+    """
+    config = recipe.choices
+    if recipe.generator == "generator" and recipe.name != "phantom":
+        raise UserError(f"preset {recipe.name} needs a generator: give a diffusers folder with --generator")
+    if recipe.pretrained and len(recipe.subjects) > 1:
+        raise UserError("a pretrained model is adapted to one subject at a time: name one with --subjects")
+    missing = _check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
+    accelerator = open_accelerator(config, recipe.deepspeed)
+    with accelerator.main_process_first():
+        if recipe.generator == "generator" and not (recipe.out / "generator" / "generator.json").exists():
+            train_generator(GeneratorTraining(), recipe.out)
+        generator = load_generator(generator_folder(recipe.generator, recipe.out))
+        stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
+    learn, test = divide_all(stores, config, recipe.sessions)
+    line = _line(recipe, learn, missing)
+    if accelerator.is_main_process:
+        _write_split(recipe.out / "work" / "test-trials.tsv", test)
+    model = _model(recipe, stores, generator, line)
+    encoder = None
+    if config.warm_start or config.anchor:
+        encoder = ImageEncoder.load(generator_folder(recipe.generator, recipe.out) / "image_encoder")
+    work = recipe.out / "work"
+    learnt, unseen = (trials if len(trials) > 1 else next(iter(trials.values())) for trials in (learn, test))
+    if encoder is not None and config.warm_start:
+        warm_start(model, learnt, unseen, encoder, config, work, accelerator)
+    train(model, learnt, unseen, config, work, encoder, accelerator, recipe.tensorboard)
+    if accelerator.is_main_process:
+        dtype = torch.float16 if recipe.name == "phantom" else torch.float32
+        if isinstance(model, Model):
+            save_model(model, recipe.out, dtype)
+        else:
+            save_shared_model(model, recipe.out, dtype)
+    accelerator.end_training()
+    return line
+
+
+def generator_of(pretrained: Path) -> str:
+    """The generator that a model was trained with, as one that is trained on from it names it."""
+    folder = _shared_or_own(pretrained)
+    name = load_config(folder).generator
+    return str((folder / name).resolve()) if (folder / name).is_dir() else name
+
+
+Divided = dict[str, StoredTrials]  # by subject
+
+
+def divide_all(
+    stores: Mapping[str, Store], config: Training, sessions: Sequence[int] | None = None
+) -> tuple[Divided, Divided]:
+    """`divide` for every subject. What is a test picture of one is not learnt from by any."""
+    parts = {name: divide(store, config, sessions) for name, store in stores.items()}
+    secret = sorted({test.names[k] for _, test in parts.values() for k in test.seen})
+    learn = {name: part.chosen(np.flatnonzero(~np.isin(np.array(part.names)[part.seen], secret)))
+             for name, (part, _) in parts.items()}  # fmt: skip
+    return learn, {name: test for name, (_, test) in parts.items()}
+
+
+def divide(store: Store, config: Training, sessions: Sequence[int] | None = None) -> tuple[StoredTrials, StoredTrials]:
+    """Trials to learn from, and one repetition of each test picture to look at meanwhile; of some sessions or of all.
+
+    Raises UserError where the store lacks a session.
+    """
+    trials = StoredTrials(store, WindowSpec(config.offset, config.length), config.online < 1, config.online > 0)
+    if sessions is not None:
+        if gone := sorted(set(sessions) - set(trials.sessions.tolist())):
+            raise UserError(f"{store.home} lacks session {gone[0]}: name others, or prepare a store that has it")
+        trials = trials.chosen(np.flatnonzero(np.isin(trials.sessions, list(sessions))))
+    pictures = [trials.names[k] for k in trials.seen]
+    runs = [trials.run_names[k] for k in trials.runs]
+    parts = split(config.split, Presentations(pictures, runs, trials.sessions.tolist()), store.shared, config.seed)
+    return trials.chosen(parts.learn), trials.chosen(one_repetition(pictures, parts.test, config.seed))
+
+
+def nsd_trials(nsd: NSD, subject: int, cleaning: Cleaning, spec: WindowSpec, size: int) -> tuple[Trials, Trials]:
+    """Trials to learn from, and the held-out first session none of whose pictures is among them."""
+    mask, secret = nsd.mask(subject), held_out(nsd, subject)
+    rest = [s for s in nsd.sessions(subject) if s != TEST_SESSION]
+    if not rest:
+        raise UserError(
+            f"only session {TEST_SESSION} of subject {subject} is there: it is held out, add other sessions"
+        )
+    runs = track(list(nsd_runs(nsd, subject, rest)), "reading runs")
+    learn = collect(runs, mask, cleaning, spec, size, lambda event: not secret(event), single=True)
+    return learn, collect(nsd_runs(nsd, subject, [TEST_SESSION]), mask, cleaning, spec, size, single=True)
+
+
+def _check_data(recipe: Recipe) -> str:
+    """What the tree lacks, as a clause; UserError where nothing can come of it."""
+    if recipe.root is None:
+        for subject in recipe.subjects:
+            open_store(_home(recipe, subject))
+        return ""
+    nsd = NSD(recipe.root)
+    missing = (wanted_runs(nsd, subject, recipe.sessions, recipe.allow_missing)[1] for subject in recipe.subjects)
+    return " and ".join(filter(None, missing))
+
+
+def _store(recipe: Recipe, subject: int, picture_size: int) -> Store:
+    home, config = _home(recipe, subject), recipe.choices
+    if recipe.root is not None:
+        nsd = NSD(recipe.root)
+        keys, _ = wanted_runs(nsd, subject, recipe.sessions, recipe.allow_missing)
+        asked = (config.online < 1, config.online > 0)
+        kinds = tuple(kind for kind, wanted in zip(KINDS, asked, strict=True) if wanted)
+        store = prepare_subject(nsd, subject, keys, home, _spec(config), kinds, picture_size)
+    else:
+        store = open_store(home)
+    if store.plan.picture_size != picture_size:
+        raise UserError(
+            f"{home} holds pictures of {store.plan.picture_size} pixels and the generator makes {picture_size}: "
+            f"prepare another with --picture-size {picture_size}"
+        )
+    return store
+
+
+def _home(recipe: Recipe, subject: int) -> Path:
+    return store_home(recipe.store or recipe.out / "store", subject)
+
+
+def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
+    """On what it was trained, for a reader."""
+    trials, dropped = (sum(numbers) for numbers in zip(*((len(t), t.dropped) for t in learn.values()), strict=True))
+    whose = f"subject{'s' * (len(learn) > 1)} {', '.join(learn)}"
+    sessions = spelled(sorted({int(session) for t in learn.values() for session in t.sessions}))
+    start = f", from {recipe.pretrained.name} ({_identity(recipe.pretrained)})" if recipe.pretrained else ""
+    return (
+        f"{trials} trials of {whose}, sessions {sessions}, preset {recipe.name}, split {recipe.choices.split}{start}, "
+        f"{dropped} windows outside their runs left out" + (f", without {missing}" if missing else "")
+    )
+
+
+def _identity(pretrained: Path) -> str:
+    """Of a model folder: its configuration holds the digests of its weights."""
+    return file_digest(_shared_or_own(pretrained) / CONFIG)[:12]
+
+
+def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, line: str) -> Model | SharedModel:
+    configs = {name: _model_config(recipe, store, generator, line) for name, store in stores.items()}
+    masks, affines = ({name: getattr(store, what) for name, store in stores.items()} for what in ("mask", "affine"))
+    torch.manual_seed(
+        recipe.choices.seed
+    )  # the same first weights whether the generator was trained just now or before
+    if len(stores) > 1:
+        return new_shared_model(configs, generator, masks, affines)
+    (name,) = stores
+    if recipe.pretrained is None:
+        return new_model(configs[name], generator, masks[name], affines[name])
+    pretrained = load_model(_shared_or_own(recipe.pretrained))
+    try:
+        return adapted_model(pretrained, configs[name], generator, masks[name], affines[name])
+    except ValueError as error:
+        raise UserError(f"{recipe.pretrained} cannot be gone on from: {error}") from None
+
+
+def _shared_or_own(folder: Path) -> Path:
+    """The model folder itself, or one of those that share what is in it: to a new subject they are all the same."""
+    several = sorted(folder.glob("subject-*/"))
+    return several[0] if several and not (folder / CONFIG).exists() else folder
+
+
+def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str) -> ModelConfig:
+    config, voxels = recipe.choices, int(store.mask.sum())
+    return ModelConfig(
+        subject=store.plan.subject, tr=store.tr, mask_sha256=store.plan.mask_sha256, window=_spec(config),
+        cleaning=store.plan.cleaning,
+        brain=BrainConfig(
+            voxels, config.length, config.width, generator.tokens, config.dropout, config.timestep_layers,
+            config.aggregation, config.blocks,
+        ),
+        generator=recipe.generator,
+        adaptation=Adaptation(config.trainable, config.rank, config.alpha, config.targets),
+        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
+        unconditional=config.unconditional, trained_on=line,
+    )  # fmt: skip
+
+
+def _spec(config: Training) -> WindowSpec:
+    return WindowSpec(config.offset, config.length)
+
+
+def _write_split(path: Path, test: Divided) -> None:
+    """The trials that are looked at: run and picture, so that what was held out can be read off."""
+    lines = [f"{trials.run_names[run]}\t{trials.names[picture]}\n"
+             for trials in test.values() for run, picture in zip(trials.runs, trials.seen, strict=True)]  # fmt: skip
+    with whole(path) as new:
+        new.write_text("run\tpicture\n" + "".join(lines))

@@ -1,0 +1,87 @@
+"""Which trials are learnt from and which are decoded, by documented rules. Arithmetic on names; knows no files.
+
+A trial is one presentation of one picture. Protocols: paper sec. 3.1 and 4; facebookresearch/dynadiff, ``data.py``.
+Draws go by digest, not by a generator's sequence: SHA-256 of "seed/name" orders what is drawn from, so that a draw
+depends neither on a library's version nor on what else is there.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.base.errors import UserError
+
+TEST_RUNS, ALL_RUNS = 45, 480  # of a subject with 40 sessions, paper sec. 4
+
+
+@dataclass(frozen=True)
+class Presentations:
+    """Of each trial, in the order of time: which picture, in which run, in which session."""
+
+    pictures: Sequence[str]
+    runs: Sequence[str]
+    sessions: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of trials; no trial is in both."""
+
+    learn: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def split(rule: str, trials: Presentations, shared: Collection[str], seed: int = 0, first_session: int = 1) -> Split:
+    """Divide the trials. The rules, of which all but "time-resolved" keep every repetition of a picture on one side:
+
+    * ``standard``: test if the picture is one of those that all subjects saw (NSD's ``sharedix``).
+    * ``first-session``: test is the first session; whatever is shared or shown there is not learnt from.
+    * ``time-resolved``: test runs against all others (`time_resolved_runs`). As published: a picture of a test run may
+      recur in training.
+    * ``time-resolved-disjoint``: the same test runs; no picture that is shown in them is learnt from.
+
+    Raises UserError where nothing is left to learn from or to test on.
+    """
+    pictures, runs, sessions = (np.array(column) for column in (trials.pictures, trials.runs, trials.sessions))
+    if rule == "standard":
+        test = np.isin(pictures, sorted(shared))
+        learn = ~test
+    elif rule == "first-session":
+        test = sessions == first_session
+        learn = ~np.isin(pictures, [*shared, *pictures[test]])
+    elif rule in ("time-resolved", "time-resolved-disjoint"):
+        test = np.isin(runs, time_resolved_runs(sorted(set(trials.runs)), seed))
+        learn = ~test if rule == "time-resolved" else ~np.isin(pictures, pictures[test])
+    else:
+        raise ValueError(f"there is no split {rule!r}")
+    for what, mask in (("learn from", learn), ("test on", test)):
+        if not mask.any():
+            raise UserError(f"the split {rule} leaves no trial to {what}: add sessions, or choose another with --split")
+    return Split(np.flatnonzero(learn), np.flatnonzero(test))
+
+
+def time_resolved_runs(names: Sequence[str], seed: int = 0) -> list[str]:
+    """The test runs: those 45 in 480 (at least one) whose digests come first, in the order of their names."""
+    count = max(1, round(len(names) * TEST_RUNS / ALL_RUNS))
+    return sorted(sorted(names, key=lambda name: _rank(seed, name))[:count])
+
+
+def repetitions(pictures: Sequence[str], among: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The trials of each picture, of those ``among``, pictures in the order in which they are first seen."""
+    members: dict[str, list[int]] = {}
+    for trial in among:
+        members.setdefault(pictures[trial], []).append(int(trial))
+    return [np.array(trials, np.int64) for trials in members.values()]
+
+
+def one_repetition(pictures: Sequence[str], among: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+    """One trial of each picture, drawn by the seed and the picture's name alone."""
+    groups = repetitions(pictures, among)
+    return np.array([g[int(_rank(seed, pictures[g[0]]), 16) % len(g)] for g in groups], np.int64)
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()

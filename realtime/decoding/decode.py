@@ -1,0 +1,94 @@
+"""Decodes a feed: hands every message to the run it belongs to, until a run ends. Knows no sockets and no window."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from dynadiff.base.errors import UserError
+from dynadiff.engines.open import Decoder
+from dynadiff.scores.identification import Features, pixel_features
+from realtime.decoding.painter import Clock
+from realtime.decoding.run import POLL_S, Options, RunDecoder, Watch
+from realtime.decoding.stages import check_run
+from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume
+from realtime.records.record import free_name, new_folder
+from realtime.records.resume import Earlier
+from realtime.records.summary import Json
+from realtime.screen.display import View
+
+__all__ = ["Options", "Source", "decode"]
+
+
+class Source(Protocol):
+    """What a decode needs of a feed."""
+
+    def receive(self, timeout_s: float) -> Message | None: ...
+    def confirm(self, end: RunEnd) -> None: ...
+
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def gaps(self) -> int: ...
+    @property
+    def damaged(self) -> int: ...
+    @property
+    def reconnects(self) -> int: ...
+
+
+def decode(
+    source: Source, decoder: Decoder, options: Options, watch: Watch, features: Features = pixel_features,
+    now: Clock = time.monotonic, wall: Clock = time.time, before: Earlier | None = None,
+) -> tuple[Path, Json]:  # fmt: skip
+    """Decode until a run ends; give its folder and summary. A run that is broken off has a folder as well.
+
+    ``before`` is an unfinished decode in that folder: it is gone through again, and the source, which must go on
+    where its recording ends, is listened to from there. What was painted is not painted again.
+
+    Raises UserError where the run does not suit the engine, the folder cannot be made or the feed falls
+    silent. The files of what was received are finished then, and also after an interrupt from the keyboard.
+    """
+    run: RunDecoder | None = None
+    recorded = before.messages() if before else iter(())
+    try:
+        while True:
+            message = next(recorded, None) or source.receive(POLL_S)
+            match message:
+                case RunStart():
+                    if run is not None:
+                        run.finish(None, _faults(source))
+                    check_run(message, decoder.manifest, decoder.mask)
+                    if run is None and before is not None:
+                        run = RunDecoder(message, decoder, options, before.folder, features, watch, now, wall, before)
+                        continue
+                    out = free_name(options.out) if run and options.out else options.out
+                    folder = new_folder(out, message.name, datetime.fromtimestamp(wall()))
+                    run = RunDecoder(message, decoder, options, folder, features, watch, now, wall)
+                case Picture() if run:
+                    run.picture(message)
+                case Volume() if run:
+                    run.volume(message)
+                case RunEnd() if run:
+                    source.confirm(message)
+                    return run.folder, run.finish(message, _faults(source))
+            if run is not None:
+                run.poll()
+            else:
+                watch(View(note=f"waiting for a run at {options.connect}"))
+    except (KeyboardInterrupt, UserError):
+        if run is not None:
+            run.finish(None, _faults(source))
+        raise
+    finally:
+        if run is not None:
+            run.close()
+
+
+def _faults(source: Source) -> Json:
+    """How often the link was at fault, and mended."""
+    return {
+        "duplicates": source.duplicates,
+        "gaps": source.gaps,
+        "damaged": source.damaged,
+        "reconnects": source.reconnects,
+    }

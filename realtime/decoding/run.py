@@ -1,0 +1,252 @@
+"""One run on its way through the decoder, from its start to its files.
+
+The thread that calls keeps statistics, records and tells the watcher; a single worker paints. When it is late, a live
+run drops the older window for the newer one, and a replayed run waits, so that it gives the same pictures every time.
+Knows messages; knows no feed and no window system.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.engines.open import Decoder
+from dynadiff.recordings.run import Event
+from dynadiff.scores.identification import Features
+from realtime.decoding.painter import Clock, Job, Painted, Painter
+from realtime.decoding.stages import Stages, Window
+from realtime.decoding.stimuli import Stimuli
+from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
+from realtime.records.outcome import identified, illustrate
+from realtime.records.record import Record, describe
+from realtime.records.resume import Earlier, check_same
+from realtime.records.summary import Json, Parity, latency_ms
+from realtime.screen.display import Moment, View
+
+POLL_S = 0.02  # how long a finished picture may lie before it is recorded and shown
+SILENT_TRS = 3  # so many without a volume are worth a note
+
+Watch = Callable[[View], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about a decode."""
+
+    engine: str = "onnx"
+    model: str = ""  # engine or model folder
+    connect: str = ""
+    out: Path | None = None  # None: a new folder in decodes/
+    seed: int = 0  # of the noise that every picture starts from
+    steps: int | None = None  # of the sampler; the engine's own without it
+    guidance: float | None = None
+    late: Literal["auto", "skip", "wait"] = "auto"  # a live run skips windows, a replayed one waits
+    features: str = "pixels"  # in which pictures are compared
+
+
+class RunDecoder:
+    """One run, from its start to its files."""
+
+    def __init__(
+        self, start: RunStart, decoder: Decoder, options: Options, folder: Path, features: Features,
+        watch: Watch, now: Clock, wall: Clock, before: Earlier | None = None,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self._start, self._decoder, self._options, self._features = start, decoder, options, features
+        self._watch, self._now, self._wall = watch, now, wall
+        self._skips = options.late == "skip" or (options.late == "auto" and start.source == "live")
+        self._stages = Stages(start, decoder.manifest, decoder.mask)
+        self._stimuli = Stimuli(start.events)
+        self._parity = Parity()
+        self._painted: list[View] = []  # one per window, without reconstructions
+        self._windows = 0
+        self._marked = 0  # painted windows with a volume that is not as it should be
+        self._heard = now()
+        self._note = f"the first picture comes with volume {start.dummies + self._stages.spec.length - 1}"
+        self._view = View(
+            run=start.name, source=start.source, tr=start.tr, planned=start.n_volumes,
+            events_known=self._stimuli.known, note=self._note,
+        )  # fmt: skip
+        self._known = before.lines if before else {}
+        self._resumes = before.resumes + 1 if before else 0
+        header = describe(start, decoder.manifest, asdict(options), self._resumes)
+        if before:
+            check_same(before, header)
+        self._record = Record(folder, before)
+        self._record.json("run.json", header)
+        self._record.message(start)
+        self._painter = Painter(decoder, options.seed, now)
+
+    def picture(self, picture: Picture) -> None:
+        """Take what the subject is about to see."""
+        self._record.message(picture)
+        self._stimuli.add(picture.name, picture.rgb)
+
+    def volume(self, volume: Volume) -> None:
+        """Take a volume into the statistics, and offer the window that it completes to the painter."""
+        received, arrived = self._now(), self._wall()
+        lost = len(self._stages.missing)
+        window = self._stages.push(volume)
+        cleaned = self._now()
+        self._heard = received
+        bad = sum(self._stages.bad.values())
+        self._view = replace(self._view, received=self._view.received + 1, bad=bad)
+        row = volume.index - self._start.dummies
+        for index in self._stages.missing[lost:]:
+            self._settled({"volume": index, "latency_ms": {}, "done": "missing"})
+        line: Json = {
+            "volume": volume.index,
+            "received": datetime.fromtimestamp(arrived, UTC).isoformat(),
+            "acquired_s": volume.t_acquired,
+            "transit_ms": round(1000 * (arrived - volume.t_sent), 3),
+            "latency_ms": _ms({"clean": cleaned - received}),
+        }
+        if volume.index in self._stages.marks:
+            line["mark"] = self._stages.marks[volume.index]
+        if self._stages.sample is not None:
+            self._parity.sample(row, self._stages.sample)
+        if window is None:
+            self._settled(line | {"done": "dummy" if row < 0 else "too few for a window"})
+        else:
+            self._windows += 1
+            self._window(window, line, received, cleaned)
+        self._record.message(volume)  # last, so that painting does not wait for the disk
+
+    def _window(self, window: Window, line: Json, received: float, cleaned: float) -> None:
+        """Have a window painted, unless it says too little, or is painted."""
+        if window.marks:
+            line["marks"] = {str(index): mark for index, mark in window.marks.items()}
+        if not window.good:
+            self._skipped(line, window, "too many bad volumes")
+            return
+        self._parity.window(window.last_row - self._start.dummies, window.values)
+        known = self._known.get(window.last_row)
+        if known is None:
+            self._offer(Job(window, line, received, cleaned))
+        else:
+            self._again(window, known)
+
+    def poll(self, timeout: float = 0.0) -> None:
+        """Record and show what the painter has finished, waiting up to ``timeout`` seconds for it."""
+        painted = self._painter.poll(timeout)
+        if painted is not None:
+            self._finished(painted)
+        alarm = f"not recorded: {self._record.stopped}" if self._record.stopped else ""
+        silent = self._now() - self._heard
+        note = f"no volume for {silent:.0f} s" if silent > SILENT_TRS * self._start.tr else self._note
+        if (note, alarm) != (
+            self._view.note,
+            self._view.alarm,
+        ):  # a view is a new object only where there is something new to see
+            self._view = replace(self._view, note=note, alarm=alarm)
+        self._watch(self._view)
+
+    def finish(self, end: RunEnd | None, faults: Json) -> Json:
+        """Paint what waits and write the files of the whole run; ``end`` is None if it was broken off."""
+        if end is not None:
+            self._record.message(end)
+        while not self._painter.idle:
+            self.poll(POLL_S)
+        summary = self._summary(end) | {"feed": faults}
+        self._record.json("summary.json", summary)
+        illustrate(self._record, self._painted)
+        self.close()
+        return summary | self._recorded()
+
+    def close(self) -> None:
+        """Stop the worker and close the files, whatever happened."""
+        self._painter.close()
+        self._record.close()
+
+    def _offer(self, job: Job) -> None:
+        while self._painter.full and not self._skips:
+            self.poll(POLL_S)
+        older = self._painter.offer(job)
+        if older is not None:
+            self._skipped(older.line, older.window, "late")
+
+    def _skipped(self, line: Json, window: Window, why: str) -> None:
+        self._note = f"not painted, {why}"
+        self._view = replace(self._view, skipped=self._view.skipped + 1)
+        self._settled(line | {"done": "skipped", "why": why, "seen_row": window.seen_row})
+
+    def _settled(self, line: Json) -> None:
+        """Note what became of a volume, unless an earlier decode of this folder did."""
+        if line["volume"] not in self._known:
+            self._record.volume(line)
+
+    def _again(self, window: Window, known: Mapping[str, Any]) -> None:
+        """A window that was settled before the process was started again."""
+        if known["done"] == "painted":
+            picture = self._record.read_picture(window.last_row)
+            self._show(window, known["latency_ms"]["total"] / 1000, picture)
+        else:
+            self._view = replace(self._view, skipped=self._view.skipped + 1)
+
+    def _show(self, window: Window, latency: float, picture: NDArray[np.uint8]) -> Event | None:
+        """Make a picture the newest one; what was on the screen at the moment that it is about."""
+        event, stimulus = self._stimuli.at(window.seen_row)
+        onset = event is not None and event.row == window.seen_row
+        moment = Moment(window.last_row, window.seen_row, latency, event, onset, stimulus)
+        self._note = _said(window.marks)
+        self._marked += bool(window.marks)
+        seen = replace(self._view, painted=self._view.painted + 1, moment=moment, note=self._note)
+        self._painted.append(seen)
+        self._view = replace(seen, reconstruction=picture)
+        return event
+
+    def _finished(self, painted: Painted) -> None:
+        job = painted.job
+        window = job.window
+        event = self._show(window, painted.latency, painted.picture)
+        began = self._now()
+        name = self._record.picture(window.last_row, painted.picture)
+        stages = painted.stages | {"total": painted.latency, "record": self._now() - began}
+        self._record.volume(
+            job.line
+            | {"done": "painted", "seen_row": window.seen_row, "stimulus": event.picture if event else None}
+            | {"picture": name, "latency_ms": _ms(stages)}
+        )
+
+    def _recorded(self) -> Json:
+        return {"recording": f"stopped: {self._record.stopped}" if self._record.stopped else "complete"}
+
+    def _summary(self, end: RunEnd | None) -> Json:
+        manifest, tr = self._decoder.manifest, self._start.tr
+        latencies = [view.moment.latency for view in self._painted if view.moment]
+        scores = identified(self._record, self._painted, self._options.features, self._features)
+        return {
+            "volumes_expected": self._start.n_volumes,
+            "volumes_received": self._view.received,
+            "windows": self._windows,
+            "reconstructions": len(self._painted),
+            "skipped": self._view.skipped,
+            "latency_ms": latency_ms(latencies),
+            "deadline_ms": round(1000 * tr, 3),
+            "deadline_misses": sum(latency > tr for latency in latencies),
+            "engine": self._options.engine,
+            "resumes": self._resumes,
+            **({"identification": scores} if scores else {}),
+            "cleaning_parity": self._parity.result(manifest.cleaning, tr, manifest.window_length),
+            "bad_volumes": self._stages.bad,
+            "marked_windows": self._marked,
+            "non_finite": self._stages.non_finite,
+            "limited": self._stages.limited,
+            **self._recorded(),
+            "ended": end.reason if end else "broken off",
+            "run_digest": end.digest if end else None,
+        }
+
+
+def _said(marks: Mapping[int, str]) -> str:
+    """What is wrong with the volumes of a window, in few words."""
+    kinds = ", ".join(sorted(set(marks.values())))
+    return f"{'volume' if len(marks) == 1 else 'volumes'} {', '.join(map(str, marks))}: {kinds}" if marks else ""
+
+
+def _ms(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(1000 * value, 3) for stage, value in seconds.items()}

@@ -1,0 +1,70 @@
+"""One decode from the command line: engine, feed, window and terminal put together."""
+
+import os
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import Sampler
+from dynadiff.engines.open import open_decoder
+from dynadiff.scores.identification import pixel_features
+from realtime.decoding.decode import Options, decode
+from realtime.feed.connection import Feed
+from realtime.feed.keys import consumer_keys
+from realtime.records.record import check_empty
+from realtime.records.resume import Earlier, earlier
+from realtime.records.summary import Json
+from realtime.screen.console import Reporter, report
+from realtime.screen.display import View, Window, require_display
+
+TITLE = "Dynadiff"
+
+
+def decode_feed(options: Options, headless: bool, console: Console, keys: Path | None = None) -> tuple[Path, Json]:
+    """Decode one run of the feed at ``options.connect``, and say what came out. Raises UserError.
+
+    ``keys`` is a folder of a consumer's keys, for a feed that is encrypted.
+    """
+    own_keys = consumer_keys(keys) if keys else None
+    before = check_place(options, headless)
+    decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
+    if decoder.mode:
+        console.print(f"the {options.engine} engine runs {decoder.mode}", highlight=False, soft_wrap=True)
+    features = decoder.scorer or pixel_features
+    options = replace(options, features="image encoder" if decoder.scorer else "pixels")
+    with ExitStack() as open_things:
+        position = before.recording.position if before else None
+        feed = open_things.enter_context(Feed(options.connect, "decoder", resume=position, keys=own_keys))
+        reporter = open_things.enter_context(Reporter(console))
+        window = None if headless else open_things.enter_context(closing(Window(TITLE)))
+
+        def watch(view: View) -> None:
+            reporter(view)
+            if window is not None:
+                window.show(view)
+
+        folder, summary = decode(feed, decoder, options, watch, features, before=before)
+    for line in report(folder, summary):
+        console.print(line, highlight=False, soft_wrap=True)
+    if summary["recording"] != "complete":
+        raise UserError(
+            f"the run was decoded, but its recording {summary['recording']}: what {folder} holds is not the whole "
+            "run; make room on that disk before the next one"
+        )
+    return folder, summary
+
+
+def check_place(options: Options, headless: bool) -> Earlier | None:
+    """The unfinished decode in the folder, if there is one.
+
+    UserError where the window or the folder cannot be had, before anything is waited for.
+    """
+    if not headless:
+        require_display(os.environ)
+    before = earlier(options.out)
+    if before is None and options.out is not None:
+        check_empty(options.out)
+    return before

@@ -1,0 +1,123 @@
+"""From a volume to a window: mask, statistics, the newest few. Knows a run and the manifest of an engine.
+
+Pure arithmetic: no sockets, no clock, no threads and no pictures. Every volume goes through here, whether or
+not its window is painted afterwards.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import Manifest
+from dynadiff.signal.windows import OnlineWindows, WindowSpec
+from realtime.feed.wire import RunStart, Volume
+
+TR_TOLERANCE = 1e-3  # seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What one picture is decoded from."""
+
+    last_row: int  # index of its newest volume in the run, dummies included
+    seen_row: int  # volume during which its picture was on the screen, below 0 before the run
+    values: NDArray[np.float32]  # cleaned (voxels, volumes)
+    marks: Mapping[int, str]  # what is wrong with which of its volumes, see `dynadiff.signal.screening`
+    good: bool  # whether enough of them are believed
+
+
+class Masker:
+    """Takes the voxels of a mask out of volumes, in C order of the mask, however a volume lies in memory."""
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        places = np.nonzero(mask)
+        self._c = np.ravel_multi_index(places, mask.shape)
+        self._f = np.ravel_multi_index(places, mask.shape, order="F")
+
+    def __call__(self, volume: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Volume (x, y, z) of any dtype to voxels (n,)."""
+        if volume.flags.f_contiguous:
+            return volume.ravel(order="F")[self._f].astype(np.float32)
+        return volume.ravel()[self._c].astype(np.float32)
+
+
+class Stages:
+    """Mask, statistics and window of one run. A new run gets a new object."""
+
+    def __init__(self, start: RunStart, manifest: Manifest, mask: NDArray[np.bool_]) -> None:
+        self.spec = WindowSpec(manifest.window_offset, manifest.window_length)
+        self._dummies = start.dummies
+        self._masked = Masker(mask)
+        kept = start.n_volumes - start.dummies
+        self._online = OnlineWindows(manifest.cleaning, kept, manifest.voxels, start.tr, self.spec)
+        self._next = 0  # index that comes next if none is missing
+        self.missing: list[int] = []  # volumes that the scanner never handed over
+        self.sample: NDArray[np.float32] | None = None  # the newest volume's voxels, None if it is not believed
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """What is wrong with which volume. Of the first volumes of a run this may change with the next ones."""
+        return {row + self._dummies: mark for row, mark in self._online.screen.marks.items()}
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """How many volumes were missing or marked, by what was wrong with them."""
+        found = Counter(self._online.screen.marks.values())
+        return dict(sorted(found.items())) | ({"missing": len(self.missing)} if self.missing else {})
+
+    @property
+    def non_finite(self) -> int:
+        """Values in believed volumes that were not finite and were replaced, over all volumes and voxels."""
+        return self._online.screen.cleaner.non_finite
+
+    @property
+    def limited(self) -> int:
+        """Values in believed volumes that were too wild to count in full."""
+        return self._online.screen.limited
+
+    def push(self, volume: Volume) -> Window | None:
+        """Take a volume into the statistics, unless it is a dummy; give the window that it completes."""
+        self.missing += range(self._next, volume.index)
+        self._next = volume.index + 1
+        row = volume.index - self._dummies  # statistics and windows begin with the first kept volume
+        if row < 0:
+            return None
+        sample = self._masked(volume.data)
+        newest = self._online.push(row, sample)
+        self.sample = sample if self._online.screen.believed(row) else None
+        if newest is None:
+            return None
+        marks = {r + self._dummies: mark for r, mark in newest.marks.items()}
+        return Window(volume.index, self.spec.seen_row(volume.index), newest.values, marks, newest.good)
+
+
+def check_run(start: RunStart, manifest: Manifest, mask: NDArray[np.bool_]) -> None:
+    """UserError unless the run is of the brain, the matrix and the TR that the engine was made for."""
+    if _plain(start.subject) != _plain(manifest.subject):
+        raise UserError(
+            f"the run is of subject {start.subject} and the engine of subject {manifest.subject}: "
+            "give the engine trained on this subject with --model"
+        )
+    if start.shape != mask.shape:
+        raise UserError(
+            f"the run's volumes are {_times(start.shape)} voxels and the engine's mask {_times(mask.shape)}: "
+            "give the engine made for this acquisition with --model"
+        )
+    if abs(start.tr - manifest.tr) > TR_TOLERANCE:
+        raise UserError(
+            f"the run's TR is {start.tr:g} s and the engine was trained at {manifest.tr:g} s: "
+            "give the engine made for this acquisition with --model"
+        )
+
+
+def _plain(subject: str) -> str:
+    """Subject labels of NSD and BIDS as one: subj01, sub-01, 01 and 1 are 1."""
+    return subject.removeprefix("sub-").removeprefix("subj").lstrip("0")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,1 @@
+"""What travels, and receiving it exactly once. It knows messages and sockets; it knows no decoder."""

@@ -1,0 +1,162 @@
+"""A run on disk, as it came over the wire: readable after a crash at any moment, and served again.
+
+It knows no sockets. The file is a magic line and then one record per message, only ever appended to::
+
+    lengths  3 × uint32, little-endian: bytes of seal, header and buffer (0 where there is none)
+    crc32    2 × uint32: of the seal; of all before it, so that a length is believed before it is used
+    frames   seal, header, buffer as on the wire; the digest in the seal covers the other two
+"""
+
+import math
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Self
+
+from dynadiff.base.errors import UserError
+from realtime.feed.order import Position
+from realtime.feed.wire import (
+    MAX_BUFFER,
+    MAX_HEADER,
+    MAX_SEAL,
+    Frame,
+    Message,
+    RunEnd,
+    RunStart,
+    Volume,
+    WireError,
+    decode,
+    digest_of,
+    encode,
+)
+
+MAGIC = b"dynadiff feed 1\n"
+_PREFIX = struct.Struct("<5I")
+
+
+class Recorder:
+    """Writes the messages of one run to a new file.
+
+    Each is with the operating system before ``write`` returns, so that it outlives the process, though not a
+    power cut.
+    """
+
+    def __init__(self, path: Path, *, after: "Recording | None" = None) -> None:
+        """``after`` is a recording at the same path that was read to its end, and is continued there."""
+        if after is None and path.exists():
+            raise UserError(f"{path} exists: give another name, a recording is never overwritten.")
+        try:
+            self._file: IO[bytes] = path.open("xb" if after is None else "r+b")
+            if after is not None:
+                self._file.truncate(after.intact)
+                self._file.seek(after.intact)
+            if self._file.tell() == 0:
+                self._file.write(MAGIC)
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, message: Message) -> None:
+        """Append one message."""
+        frames = encode(message)
+        lengths = [len(frame) for frame in frames] + [0] * (3 - len(frames))
+        prefix = struct.pack("<4I", *lengths, zlib.crc32(frames[0]))
+        for part in (prefix, struct.pack("<I", zlib.crc32(prefix)), *frames):
+            self._file.write(part)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._file.close()
+
+
+class Recording:
+    """The messages of a recorded run, in order. The rest is known once they were iterated over.
+
+    Iterating raises UserError where the file is no recording, or is damaged before its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.position = Position()  # where a consumer that had these messages goes on
+        self.intact = 0  # bytes of whole records
+        self.torn = False  # whether the writer died within a record, whose beginning stands after these
+
+    def __iter__(self) -> Iterator[Message]:
+        self.position, self.intact, self.torn = Position(), 0, False
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                magic = file.read(len(MAGIC))
+                if not MAGIC.startswith(magic):
+                    raise UserError(f"{self.path} is no recording of a feed: give a feed.rec of a run.")
+                self.torn = len(magic) < len(MAGIC)
+                while not self.torn:
+                    self.intact = file.tell()
+                    frames = self._record(file, size - self.intact)
+                    if not frames:
+                        break
+                    message = decode(frames)
+                    if not isinstance(message, Message):
+                        raise WireError(f"a {type(message).__name__} is no part of a run.")
+                    self.position = self.position.after(message, digest_of(frames))
+                    yield message
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}.") from None
+        except WireError as error:
+            at = f"after {self.position.next_seq} messages"
+            raise UserError(f"{self.path} is damaged {at}, restore it from a copy: {error}") from None
+
+    def _record(self, file: IO[bytes], left: int) -> list[Frame]:
+        """The frames of the next record, none where no whole one follows in the ``left`` bytes."""
+        prefix = file.read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size:
+            self.torn = bool(prefix)
+            return []
+        *lengths, seal_crc, crc = _PREFIX.unpack(prefix)
+        bounds = ((1, MAX_SEAL), (1, MAX_HEADER), (0, MAX_BUFFER))
+        possible = all(low <= length <= high for length, (low, high) in zip(lengths, bounds, strict=True))
+        if crc != zlib.crc32(prefix[:-4]) or not possible:
+            raise WireError("the lengths of a record are damaged.")
+        if _PREFIX.size + sum(lengths) > left:
+            self.torn = True
+            return []
+        frames: list[Frame] = [file.read(length) for length in lengths if length]
+        if zlib.crc32(frames[0]) != seal_crc:
+            raise WireError("the seal of a record is damaged.")
+        return frames
+
+
+def recording_messages(path: Path, *, speed: float) -> Iterator[tuple[float, Message]]:
+    """The messages of a recording with the seconds after its start when they are due; speed 0: all at once.
+
+    Run, voxels and digests are the recorded ones, except that a live run is now a replayed one and says so.
+    Raises ``UserError`` where the recording is damaged; one that was torn ends early.
+    """
+    check_speed(speed)
+    due, position = 0.0, Position()
+    for message in Recording(path):
+        match message:
+            case Volume() if speed:
+                due = message.t_acquired / speed
+            case RunStart():
+                message = replace(message, source="replayed")
+            case RunEnd():
+                message = position.ending(message.reason)
+        position = position.after(message, digest_of(encode(message)))
+        yield due, message
+
+
+def check_speed(speed: float) -> None:
+    """A speed is a factor on the time of acquisition."""
+    if not 0 <= speed < math.inf:
+        raise UserError(f"a speed of {speed:g} is not possible: give 1 for real time, 0 for as fast as it goes.")

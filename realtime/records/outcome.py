@@ -1,0 +1,48 @@
+"""What is left when a run is over: scores, ``montage.png`` and ``decode.mp4``, made from what was recorded.
+
+Knows the record and the moments that were painted; knows no engine and no feed. The views it takes are one
+per painted window, without their reconstructions, which are on disk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dynadiff.scores.identification import Features
+from realtime.records.record import Record, write_png
+from realtime.records.summary import Json, identification
+from realtime.records.video import Tile, montage, write_film
+from realtime.screen.display import Moment, View, compose
+
+
+def identified(record: Record, views: Sequence[View], space: str, features: Features) -> Json | None:
+    """Identification over the windows of the onsets of known stimuli; None where these are too few."""
+    trials = [
+        (record.read_picture(m.volume), m.stimulus, m.event.picture)
+        for m in _moments(record, views)
+        if m.onset and m.event is not None and m.stimulus is not None
+    ]
+    reconstructions, stimuli, names = zip(*trials, strict=True) if trials else ((), (), ())
+    return identification(reconstructions, stimuli, names, space, features)
+
+
+def illustrate(record: Record, views: Sequence[View]) -> None:
+    """Write a montage of the onsets of stimuli (of all if they are unknown) and a film of everything."""
+    shown = [view for view in views if view.moment and record.has_picture(view.moment.volume)]
+    if not shown or record.stopped:
+        return
+    moments = [m for m in _moments(record, shown) if m.onset] or _moments(record, shown)
+    sheet = montage([_tile(record, m) for m in moments])
+    record.attempt(lambda: write_png(record.folder / "montage.png", sheet))
+    frames = (compose(replace(v, reconstruction=record.read_picture(v.moment.volume))) for v in shown if v.moment)
+    record.attempt(lambda: write_film(record.folder / "decode.mp4", frames, len(shown)))
+
+
+def _moments(record: Record, views: Sequence[View]) -> list[Moment]:
+    """The moments whose pictures are on disk: all of them, unless the disk was full."""
+    moments = [view.moment for view in views if view.moment is not None]
+    return [moment for moment in moments if record.has_picture(moment.volume)]
+
+
+def _tile(record: Record, moment: Moment) -> Tile:
+    label = f"row {moment.seen_row}, volume {moment.volume}" if moment.onset else f"volume {moment.volume}"
+    return Tile(record.read_picture(moment.volume), moment.stimulus, label)

@@ -1,0 +1,76 @@
+"""What can be replayed, as messages with the time at which each is due. Knows where runs lie on disk."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynadiff.base.errors import UserError
+from dynadiff.phantom.tree import ensure_phantom
+from dynadiff.recordings.bids import bids_run
+from dynadiff.recordings.nifti import load_mask
+from dynadiff.recordings.nsd import NSD
+from dynadiff.recordings.run import Run
+from realtime.feed.recording import recording_messages
+from realtime.feed.wire import Message
+from replay.pace import run_messages
+
+Timed = Iterator[tuple[float, Message]]
+
+
+def nsd_messages(root: Path | None, subject: int, session: int, run: int, speed: float) -> Timed:
+    """A run of an NSD tree; without ``root`` of the phantom's in the user's cache, made on first use."""
+    tree = root or ensure_phantom(subject, (session,), (run,))
+    return _fresh(NSD(tree).run(subject, session, run), speed)
+
+
+def bold_messages(
+    bold: Path,
+    mask: Path | None,
+    events: Path | None,
+    tr: float | None,
+    speed: float,
+    say: Callable[[str], object],
+) -> Timed:
+    """A 4-D NIfTI with its BIDS side files; voxels outside of ``mask`` are sent as 0.
+
+    Many data sets may not pass their stimuli on: ``say`` is told, and their events are served without a picture.
+    """
+    run = bids_run(bold, events, tr)
+    shown = {event.picture: _missing(run, event.picture) for event in run.events}
+    reasons = [reason for reason in shown.values() if reason]
+    if reasons:
+        say(f"{len(reasons)} of {len(shown)} pictures are missing, their events are replayed without: {reasons[0]}")
+    run = replace(run, events=tuple(replace(e, picture="") if shown[e.picture] else e for e in run.events))
+    if mask is None:
+        return _fresh(run, speed)
+    inside = load_mask(mask, run.shape)
+
+    def volumes() -> Iterator[NDArray[np.generic]]:
+        return (np.where(inside, volume, volume.dtype.type(0)) for volume in run.volumes())
+
+    return _fresh(replace(run, volumes=volumes), speed)
+
+
+def folder_messages(folder: Path, speed: float) -> Timed:
+    """What a decode received, from its folder or from the ``feed.rec`` in it."""
+    path = folder / "feed.rec" if folder.is_dir() else folder
+    if not path.is_file():
+        raise UserError(f"there is no recording {path}: give the folder that a decode left with --recording")
+    return recording_messages(path, speed=speed)
+
+
+def _missing(run: Run, picture: str) -> str:
+    """Why a picture cannot be shown; empty if it can."""
+    try:
+        run.picture(picture)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _fresh(run: Run, speed: float) -> Timed:
+    return run_messages(run, speed=speed, run_uid=uuid4().hex)

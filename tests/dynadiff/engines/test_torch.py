@@ -1,0 +1,23 @@
+"""The compiled networks are the same networks."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.engines.contract import Sampler, initial_noise, paint  # noqa: E402
+from dynadiff.engines.torch import open_torch  # noqa: E402
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own tracer
+def test_compiled_networks_paint_the_same_picture() -> None:
+    """With the backend that traces and does not generate code: inductor takes more than a minute on a CPU."""
+    plain = open_torch(EMBEDDED, 0, Sampler(steps=2))
+    compiled = open_torch(EMBEDDED, 0, Sampler(steps=2), "eager")
+    shape = plain.manifest.voxels, plain.manifest.window_length
+    window = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    noise = initial_noise(0, plain.manifest.latent_shape)
+    pictures = [paint(decoder.engine, window, noise, 2).astype(int) for decoder in (plain, compiled)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    assert (plain.mode, compiled.mode) == ("", "compiled by eager")

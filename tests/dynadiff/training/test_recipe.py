@@ -1,0 +1,127 @@
+"""From trees to model folders: several subjects, a new one, any variant; and no test picture is learnt from."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.networks.model_folder import load_config, load_model  # noqa: E402
+from dynadiff.phantom.tree import write_tree  # noqa: E402
+from dynadiff.recordings.nsd import NSD  # noqa: E402
+from dynadiff.signal.windows import WindowSpec  # noqa: E402
+from dynadiff.training.presets import PHANTOM, change  # noqa: E402
+from dynadiff.training.recipe import Recipe, divide, divide_all, generator_of, train_recipe  # noqa: E402
+from dynadiff.trials.prepare import prepare_subject  # noqa: E402
+from dynadiff.trials.store import Store, store_home  # noqa: E402
+
+TINY = replace(PHANTOM, width=8, batch=6, warm_start=1, steps=1, online=1.0, precision="no")
+
+
+def stored(tree: Path, home: Path, subject: int, keys: list[tuple[int, int]]) -> Store:
+    where = store_home(home, subject)
+    return prepare_subject(NSD(tree), subject, keys, where, WindowSpec(), ("online",), 64, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of three subjects with two sessions of one run each, and a model of the first two of them."""
+    home = tmp_path_factory.mktemp("recipes")
+    write_tree(home / "tree", [1, 2, 3], [1, 2], [1], shapes={1: (12, 14, 10), 2: (11, 14, 10), 3: (12, 13, 10)})
+    for subject in (1, 2, 3):
+        stored(home / "tree", home / "store", subject, [(1, 1), (2, 1)])
+    line = train_recipe(a_recipe(home, "shared", (1, 2)))
+    assert "of subjects 01, 02, sessions 2, preset phantom, split first-session" in line
+    return home
+
+
+def a_recipe(home: Path, out: str, subjects: tuple[int, ...], **more: object) -> Recipe:
+    fields = {"choices": TINY, "generator": "embedded", "store": home / "store"} | more
+    return Recipe("phantom", root=None, subjects=subjects, out=home / out, **fields)
+
+
+def test_several_subjects_share_a_model_and_each_has_a_folder(home: Path) -> None:
+    first, second = (load_model(home / "shared" / f"subject-{name}") for name in ("01", "02"))
+    assert first.config.subject == "01"
+    assert first.brain.subject.shape[0] == int(first.mask.sum()) != second.brain.subject.shape[0]
+    assert torch.equal(first.brain.out.weight, second.brain.out.weight)
+    assert not torch.equal(first.brain.timestep_weight, second.brain.timestep_weight)
+    runs = (home / "shared" / "work" / "test-trials.tsv").read_text()
+    assert "sub-01_ses-nsd01" in runs
+    assert "sub-02_ses-nsd01" in runs
+    assert "ses-nsd02" not in runs
+
+
+@pytest.mark.parametrize("start", ["shared", "shared/subject-02"])
+def test_a_new_subject_starts_with_what_the_others_share(home: Path, start: str) -> None:
+    still = replace(TINY, warm_start=0, lr=1e-12)  # so that what is saved is what training began with
+    out = f"new-{start.replace('/', '-')}"
+    line = train_recipe(a_recipe(home, out, (3,), choices=still, pretrained=home / start))
+    assert f"of subject 03, sessions 2, preset phantom, split first-session, from {Path(start).name} (" in line
+    old, new = load_model(home / "shared" / "subject-01"), load_model(home / out)
+    assert new.config.subject == "03"
+    torch.testing.assert_close(new.brain.out.weight, old.brain.out.weight, atol=1e-6, rtol=1e-3)
+    assert not torch.allclose(new.brain.timestep_weight, old.brain.timestep_weight, atol=1e-2)
+    assert new.brain.subject.shape[0] == int(new.mask.sum()) != int(old.mask.sum())
+
+
+def test_a_pretrained_model_brings_its_generator_and_its_sizes(home: Path) -> None:
+    assert generator_of(home / "shared") == "embedded"
+    wide = replace(TINY, width=16)
+    with pytest.raises(UserError, match="shared cannot be gone on from: a pretrained model can only be adapted"):
+        train_recipe(a_recipe(home, "wide", (3,), choices=wide, pretrained=home / "shared"))
+    with pytest.raises(UserError, match="to one subject at a time"):
+        train_recipe(a_recipe(home, "both", (1, 3), pretrained=home / "shared"))
+
+
+def test_a_run_goes_on_with_the_trials_and_the_model_it_was_begun_with(home: Path) -> None:
+    begun = a_recipe(home, "again", (3,), pretrained=home / "shared")
+    train_recipe(begun)
+    train_recipe(begun)
+    with pytest.raises(UserError, match=r"begun with trials \d+ trials .* from shared \(\w{12}\).* and not \d+ trials"):
+        train_recipe(replace(begun, pretrained=None))
+    shutil.copytree(EMBEDDED / "generator", home / "elsewhere")
+    with pytest.raises(UserError, match="begun with generator embedded and not elsewhere"):
+        train_recipe(replace(begun, generator=str(home / "elsewhere")))
+
+
+def test_variants_are_choices(home: Path) -> None:
+    words = ["timestep_layers=shared", "aggregation=in_mean", "blocks=1", "trainable=cross-attention", "warm_start=0"]
+    train_recipe(a_recipe(home, "variant", (1,), choices=change(TINY, words)))
+    config = load_config(home / "variant")
+    assert (config.brain.timestep_layers, config.brain.aggregation, config.brain.blocks) == ("shared", "in_mean", 1)
+    assert config.adaptation.trainable == "cross-attention"
+    assert (home / "variant" / "unet.safetensors").exists()
+    assert load_model(home / "variant").brain.timestep_weight.shape == (1, 8, 8)
+
+
+def test_sessions_may_be_named_of_a_store_that_holds_more(home: Path) -> None:
+    with pytest.raises(UserError, match="lacks session 4"):
+        train_recipe(a_recipe(home, "few", (1,), sessions=(1, 4)))
+    store = stored(home / "tree", home / "store", 1, [(1, 1), (2, 1)])
+    learn, test = divide(store, replace(TINY, split="time-resolved"), [2, 1])
+    assert set(learn.sessions) | set(test.sessions) == {1, 2}
+    with pytest.raises(UserError, match="leaves no trial to learn from"):
+        divide(store, TINY, [1])
+
+
+def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path) -> None:
+    """Two stores of the same pictures, of which one lacks the other's test run."""
+    tree, config = tmp_path / "tree", replace(TINY, split="time-resolved-disjoint")
+    write_tree(tree, [1], [1], [1, 2, 3], shapes={1: (12, 14, 10)})
+    keys = [(1, 1), (1, 2), (1, 3)]
+    whole = stored(tree, tmp_path / "a", 1, keys)
+    mine = {divide(whole, config)[1].run_names[k] for k in divide(whole, config)[1].runs}
+    part = stored(tree, tmp_path / "b", 1, [key for key in keys if f"run-{key[1]:02d}" not in next(iter(mine))])
+    stores = {"a": whole, "b": part}
+    learn, test = divide_all(stores, config)
+    secret = {t.names[k] for t in test.values() for k in t.seen}
+    for name, store in stores.items():
+        taken, alone = ({t.names[k] for k in t.seen} for t in (learn[name], divide(store, config)[0]))
+        assert not taken & secret
+        assert taken == alone - secret
+    assert {whole.names[k] for k in divide(whole, config)[0].seen} & secret  # alone, it would have been learnt from
