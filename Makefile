@@ -12,6 +12,7 @@ test: .venv-test/ready  ## style, types and every test
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports
 	.venv-test/bin/pytest
 
 model: .venv-test/ready  ## train the decoder that ships, from nothing; goes on where it was interrupted

@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.assets import EMBEDDED
-from dynadiff.engines.contract import initial_noise, paint
-from dynadiff.engines.open import Decoder, open_decoder
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import Decoder, paint
+from dynadiff.engines.open import open_decoder
 from exporters.onnx import Graphs, export_onnx
 
 OPSETS = (20, 23)

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SEED, TIMESTEP, GUIDANCE = 0, 951, 3.0
 COEFFICIENTS = (1.310472, -0.312145)  # of the first of 20 steps, the one that amplifies errors most
@@ -26,10 +27,13 @@ CAPABILITIES = ("8.6", "8.9")
 Facts = dict[str, Any]
 
 
-def inputs_of(name: str) -> dict[str, np.ndarray]:
+def inputs_of(name: str) -> dict[str, NDArray[Any]]:
     """The same random inputs for every runtime."""
     rng = np.random.default_rng(SEED)
-    draw = lambda *shape: rng.standard_normal(shape, np.float32)  # noqa: E731
+
+    def draw(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal(shape, np.float32)
+
     if name == "brain":
         return {"window": draw(1, 15_724, 6)}
     if name == "decoder":
@@ -47,6 +51,7 @@ def model_of(*parts: str) -> Any:
     from dynadiff.networks.adapters import add_lora
     from dynadiff.networks.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
     from dynadiff.networks.model import Model, ModelConfig
+    from dynadiff.recordings.nsd_facts import TR
     from dynadiff.signal.cleaning import Cleaning
     from dynadiff.signal.windows import WindowSpec
 
@@ -59,7 +64,7 @@ def model_of(*parts: str) -> Any:
     if "step" in parts:
         for adapter in add_lora(unet):
             torch.nn.init.normal_(adapter, std=0.02)
-    config = ModelConfig("01", 4 / 3, "", WindowSpec(), Cleaning(), SUBJECT_1, "random", guidance=GUIDANCE)
+    config = ModelConfig("01", TR, "", WindowSpec(), Cleaning(), SUBJECT_1, "random", guidance=GUIDANCE)
     return Model(config, brain.eval(), generator, np.ones((1, 1, SUBJECT_1.voxels), np.bool_), np.eye(4))
 
 
@@ -138,8 +143,10 @@ def train(folder: Path, _: str) -> Facts:
     """One step of training in float32, batch 1: loss, gradients and AdamW for brain module and adapters."""
     import torch
 
+    from dynadiff.base.random import item_rng
     from dynadiff.networks.generator import posterior
-    from dynadiff.training.dynadiff import Training, diffusion_loss
+    from dynadiff.training.objective import Objective
+    from dynadiff.training.presets import Training
 
     model = model_of(*NETWORKS)
     unet, config = model.generator.unet, Training()
@@ -148,12 +155,11 @@ def train(folder: Path, _: str) -> Facts:
     model.brain.train()
     trainable = model.trainable()
     optimiser = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay)
-    abar = torch.from_numpy(model.generator.schedule.alphas_cumprod()).float()
     picture, window = torch.rand(1, 3, 512, 512) * 2 - 1, torch.from_numpy(inputs_of("brain")["window"])
     start = perf_counter()
     with torch.no_grad():
         mean, deviation = posterior(model.generator, picture)
-    loss = diffusion_loss(model, window, mean, deviation, abar, config)
+    loss = Objective(model, config)(window, mean, deviation, [item_rng(0, "dynadiff", 0, 0)]).mean()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(trainable, float("inf"))
     optimiser.step()

@@ -21,10 +21,10 @@ from nilearn.masking import compute_epi_mask
 from nilearn.signal import clean
 from numpy.typing import NDArray
 
+from dynadiff.recordings.masks import Masker
 from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
 from dynadiff.signal.screening import SPIKE, START, Screen
 from dynadiff.signal.windows import RollingWindow
-from realtime.decoding.stages import Masker
 from realtime.feed.connection import Feed
 from realtime.feed.wire import RunEnd, RunStart, Volume
 

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import flush
-from dynadiff.engines.contract import MANIFEST, Manifest, file_digest
+from dynadiff.base.files import file_digest, flush
+from dynadiff.engines.contract import MANIFEST, Manifest
 
 EXPORTER = 2  # see Build.exporter
 Say = Callable[[str], object]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import onnx
 
+from dynadiff.base.files import file_digest
 from dynadiff.engines.build import NETWORKS, Network, specification
-from dynadiff.engines.contract import MASK, file_digest
+from dynadiff.recordings.masks import MASK
 
 TYPES = {
     onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.INT64: "int64",

@@ -12,7 +12,6 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -22,7 +21,7 @@ from torch import nn
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import MASK, Manifest
+from dynadiff.engines.contract import Manifest
 from dynadiff.engines.onnx import GRAPHS, SCORER
 from dynadiff.engines.probe import make_probe
 from dynadiff.engines.torch import TorchEngine, manifest_of
@@ -30,6 +29,7 @@ from dynadiff.networks.generator import to_unit
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import generator_folder, load_model
+from dynadiff.recordings.masks import MASK, save_mask
 from exporters.folder import EXPORTER, Say, write_engine
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, VaeDecoder
 from exporters.identity import graph_digests, onnx_networks, weight_digests
@@ -103,7 +103,7 @@ def export_onnx(
         reached.extend([] if windows is None else audit(folder, manifest, windows))
         if (source / "image_encoder").is_dir():
             _scorer(ImageEncoder.load(source / "image_encoder"), model.generator.picture_size, folder / SCORER)
-        nib.save(nib.Nifti1Image(model.mask.astype(np.uint8), model.affine), folder / MASK)
+        save_mask(folder / MASK, model.mask, model.affine)
         return replace(manifest, build=_build(model, model_folder, folder, how))
 
     weights = sum(path.stat().st_size for folder in (model_folder, source) for path in folder.rglob("*.safetensors"))

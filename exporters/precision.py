@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Manifest, initial_noise, sample
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import Manifest, sample
 from dynadiff.engines.onnx import GRAPHS, OnnxEngine
 from dynadiff.networks.model_folder import load_model
 from dynadiff.recordings.nsd import NSD

@@ -18,13 +18,15 @@ import onnx
 
 from dynadiff.base.commands import require
 from dynadiff.base.errors import UserError
+from dynadiff.base.files import file_digest
 from dynadiff.engines.build import NETWORKS, Build, Network, system
-from dynadiff.engines.contract import MANIFEST, MASK, Manifest, file_digest
+from dynadiff.engines.contract import MANIFEST, Manifest
 from dynadiff.engines.cuda import Cuda, open_cuda
 from dynadiff.engines.onnx import SCORER
 from dynadiff.engines.open import engine_home, load_manifest
 from dynadiff.engines.probe import PROBE
 from dynadiff.engines.tensorrt_library import MODULES, load_tensorrt, new_log, tensor_specification
+from dynadiff.recordings.masks import MASK
 from exporters.folder import EXPORTER, Say, building, place_engine
 from exporters.timing_cache import TimingCache
 

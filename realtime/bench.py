@@ -17,19 +17,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dynadiff.engines.contract import initial_noise, paint
-from dynadiff.engines.open import Decoder, open_decoder
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import Decoder, paint
+from dynadiff.engines.open import open_decoder
+from dynadiff.recordings.masks import Masker
+from dynadiff.recordings.nsd_facts import SHAPE_1, TR, VOLUMES, VOXELS_1
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import OnlineWindows, WindowSpec
 from realtime.decoding.painter import Timed
-from realtime.decoding.stages import Masker
 from realtime.engine_check import built, check
 from realtime.feed.wire import RunStart, Volume
 from realtime.feed.wire import decode as unpack
 from realtime.feed.wire import encode as pack
 from realtime.records.record import Record, versions
 
-SHAPE, VOXELS, VOLUMES, TR = (81, 104, 83), 15_724, 226, 4 / 3  # subject 1 of NSD
 PICTURES, WARM = 30, 3  # of the engine, after some that are not counted
 Figures = dict[str, dict[str, float]]
 
@@ -65,7 +66,9 @@ def bench(engine: str, model: Path, path: Path | None, console: Console, against
             errors, times = check(decoder, model, console)
             content |= {"errors": [asdict(error) for error in errors], "paired_ms": times}
         with TemporaryDirectory() as temporary:
-            console.print(f"{VOLUMES} volumes of {SHAPE[0]}×{SHAPE[1]}×{SHAPE[2]}, {VOXELS} voxels", highlight=False)
+            console.print(
+                f"{VOLUMES} volumes of {SHAPE_1[0]}×{SHAPE_1[1]}×{SHAPE_1[2]}, {VOXELS_1} voxels", highlight=False
+            )
             stages = bookkeeping(Path(temporary), decoder.manifest.picture_size)
         console.print(f"{PICTURES} pictures with the {engine} engine, {decoder.manifest.steps} steps", highlight=False)
         pictures = painting(decoder)
@@ -79,14 +82,14 @@ def bench(engine: str, model: Path, path: Path | None, console: Console, against
 def bookkeeping(folder: Path, pixels: int) -> Figures:
     """Quantiles in ms of every stage but the networks; files and square pictures go to ``folder``."""
     rng = np.random.default_rng(0)
-    mask = np.zeros(np.prod(SHAPE), np.bool_)
-    mask[rng.choice(mask.size, VOXELS, replace=False)] = True
-    volumes = rng.normal(1000, 20, (8, *SHAPE)).astype("<i2")
+    mask = np.zeros(np.prod(SHAPE_1), np.bool_)
+    mask[rng.choice(mask.size, VOXELS_1, replace=False)] = True
+    volumes = rng.normal(1000, 20, (8, *SHAPE_1)).astype("<i2")
     picture = cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), (pixels, pixels))
     (folder / "reconstructions").mkdir()
     record, watch = Record(folder), Stopwatch()
     record.message(_start())
-    masker, online = Masker(mask.reshape(SHAPE)), OnlineWindows(Cleaning(), VOLUMES, VOXELS, TR, WindowSpec())
+    masker, online = Masker(mask.reshape(SHAPE_1)), OnlineWindows(Cleaning(), VOLUMES, VOXELS_1, TR, WindowSpec())
     for index in range(VOLUMES):
         sent = Volume(
             seq=index + 1, run_uid="bench", index=index, t_acquired=index * TR,
@@ -129,7 +132,7 @@ def painting(decoder: Decoder) -> Figures:
 def _start() -> RunStart:
     affine = tuple(tuple(float(v) for v in row) for row in np.diag([1.8, 1.8, 1.8, 1.0]))
     return RunStart(
-        run_uid="bench", name="bench", subject="01", session=1, run=1, tr=TR, n_volumes=VOLUMES, shape=SHAPE,
+        run_uid="bench", name="bench", subject="01", session=1, run=1, tr=TR, n_volumes=VOLUMES, shape=SHAPE_1,
         dtype="<i2", affine=affine, source="replayed",
     )  # fmt: skip
 

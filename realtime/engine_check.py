@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import MANIFEST, Engine, initial_noise, paint
-from dynadiff.engines.open import Decoder, engine_home, open_decoder, require_gpu
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import MANIFEST, Decoder, Engine, paint
+from dynadiff.engines.open import engine_home, open_decoder, require_gpu
 from dynadiff.engines.parity import Error, compare, noise_windows
 from dynadiff.engines.probe import fetch
 
@@ -38,7 +39,7 @@ def built(kind: str, model: Path, console: Console) -> Iterator[Path]:
     with TemporaryDirectory(prefix="dynadiff-") as made:
         out = Path(made) / kind
         console.print(f"no {kind} engine in {model}: building one for this check", highlight=False, soft_wrap=True)
-        command = "from dynadiff.cli import main; main()"
+        command = "from dynadiff.cli.main import main; main()"
         arguments = ["export", kind, "--model", str(model), "--out", str(out)]
         done = subprocess.run(
             [sys.executable, "-c", command, *arguments], stderr=subprocess.PIPE, text=True, check=False

@@ -1,6 +1,9 @@
-"""A run as messages, each with the time at which it is due. It knows no sockets and looks at no clock."""
+"""A run, or a recording of one, as messages, each with the time at which it is due. Knows no sockets and no clock."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -10,8 +13,8 @@ from numpy.typing import NDArray
 from dynadiff.base.errors import UserError
 from dynadiff.recordings.run import Run
 from realtime.feed.order import Position
-from realtime.feed.recording import check_speed
-from realtime.feed.wire import Message, Picture, RunStart, Volume, WireError, digest_of, encode
+from realtime.feed.recording import Recording
+from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume, WireError, digest_of, encode
 
 MAX_PIXELS = 256  # of a picture's longer side: it is shown beside a reconstruction, not studied
 
@@ -40,6 +43,32 @@ def run_messages(
         yield (run.n_volumes * run.tr / speed if speed else 0.0), position.ending("complete")
     except WireError as error:
         raise UserError(f"run {run.name} cannot be served, correct it: {error}") from None
+
+
+def recording_messages(path: Path, *, speed: float) -> Iterator[tuple[float, Message]]:
+    """The messages of a recording with the seconds after its start when they are due; speed 0: all at once.
+
+    Run, voxels and digests are the recorded ones, except that a live run is now a replayed one and says so.
+    Raises ``UserError`` where the recording is damaged; one that was torn ends early.
+    """
+    check_speed(speed)
+    due, position = 0.0, Position()
+    for message in Recording(path):
+        match message:
+            case Volume() if speed:
+                due = message.t_acquired / speed
+            case RunStart():
+                message = replace(message, source="replayed")
+            case RunEnd():
+                message = position.ending(message.reason)
+        position = position.after(message, digest_of(encode(message)))
+        yield due, message
+
+
+def check_speed(speed: float) -> None:
+    """A speed is a factor on the time of acquisition."""
+    if not 0 <= speed < math.inf:
+        raise UserError(f"a speed of {speed:g} is not possible: give 1 for real time, 0 for as fast as it goes.")
 
 
 def _messages(

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from dynadiff.base.errors import UserError
 from dynadiff.phantom.tree import ensure_phantom
 from dynadiff.recordings.bids import bids_run
-from dynadiff.recordings.nifti import load_mask
+from dynadiff.recordings.masks import read_mask
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.run import Run
-from realtime.feed.recording import recording_messages
 from realtime.feed.wire import Message
-from replay.pace import run_messages
+from replay.pace import recording_messages, run_messages
 
 Timed = Iterator[tuple[float, Message]]
 
@@ -47,7 +46,7 @@ def bold_messages(
     run = replace(run, events=tuple(replace(e, picture="") if shown[e.picture] else e for e in run.events))
     if mask is None:
         return _fresh(run, speed)
-    inside = load_mask(mask, run.shape)
+    inside = read_mask(mask, run.shape)
 
     def volumes() -> Iterator[NDArray[np.generic]]:
         return (np.where(inside, volume, volume.dtype.type(0)) for volume in run.volumes())

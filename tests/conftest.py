@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import zmq
 
-from dynadiff.engines.contract import Manifest, mask_digest
-from dynadiff.engines.open import Decoder
+from dynadiff.engines.contract import Decoder, Manifest
 from dynadiff.networks.schedule import Schedule
+from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
 

@@ -1,16 +1,13 @@
-"""Randomness of one item: every number that an item of a batch needs comes from (seed, stage, step, item) alone.
+"""Randomness that follows from numbers alone: of one item of a batch, of the pictures of a run.
 
-So a result depends neither on the order of items, nor on how a batch is dealt to processes and passes, nor on the
-device. Philox is a counter-based generator (Salmon et al., 2011): its key is seed and stage, and the upper half of its
-counter step and item, hence streams cannot overlap, and none needs a history.
+Every number that an item of a batch needs comes from (seed, stage, step, item). So a result depends neither on the
+order of items, nor on how a batch is dealt to processes and passes, nor on the device. Philox is a counter-based
+generator (Salmon et al., 2011): its key is seed and stage, and the upper half of its counter step and item, hence
+streams cannot overlap, and none needs a history.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
 STAGES = {"warm start": 1, "dynadiff": 2, "sampling": 3, "validation": 4}
 
@@ -20,51 +17,6 @@ def item_rng(seed: int, stage: str, step: int, item: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=[seed, STAGES[stage]], counter=[0, 0, step, item]))
 
 
-def normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
-    """Standard normal float32 values."""
-    return torch.from_numpy(rng.standard_normal(tuple(shape), np.float32))
-
-
-class Items:
-    """Whose turn it is: the generators of the items in the batch that a network is being given."""
-
-    def __init__(self) -> None:
-        self.rngs: Sequence[np.random.Generator] | None = None
-
-    @contextmanager
-    def of(self, rngs: Sequence[np.random.Generator]) -> Iterator[None]:
-        self.rngs = rngs
-        try:
-            yield
-        finally:
-            self.rngs = None
-
-
-class ItemDropout(nn.Dropout):
-    """Dropout whose mask of an item is drawn by that item's generator. Items are the axis before the last.
-
-    Raises ValueError where the number of items is not that of the generators.
-    """
-
-    def __init__(self, p: float, items: Items) -> None:
-        super().__init__(p)
-        self._items = items
-
-    def forward(self, x: Tensor) -> Tensor:
-        rngs = self._items.rngs
-        if not self.training or self.p == 0 or rngs is None:
-            return super().forward(x)
-        if x.shape[-2] != len(rngs):
-            raise ValueError(f"dropout was given {x.shape[-2]} items and {len(rngs)} generators")
-        shape = (*x.shape[:-2], x.shape[-1])
-        kept = np.stack([rng.random(shape, np.float32) >= self.p for rng in rngs], axis=-2)
-        return x * torch.from_numpy(kept).to(x.device, x.dtype) / (1 - self.p)
-
-
-def dropout_by_item(network: nn.Module) -> Items:
-    """Replace every dropout of a network, in place; its weights and their names stay."""
-    items = Items()
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Dropout):
-            network.set_submodule(name, ItemDropout(module.p, items).train(module.training))
-    return items
+def initial_noise(seed: int, latent_shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """The noise that every picture of a run starts from, so that a change in the picture is a change in the brain."""
+    return np.random.default_rng(seed).standard_normal(latent_shape, dtype=np.float32)

@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
+from dynadiff.base.files import file_digest
 from dynadiff.engines.build import Build
 from dynadiff.networks.schedule import Schedule
+from dynadiff.scores.identification import Features
 from dynadiff.signal.cleaning import Cleaning
 
 MANIFEST = "engine.json"
-MASK = "mask.nii.gz"
 
 
 class Engine(Protocol):
@@ -132,19 +132,18 @@ class Sampler:
         return replace(manifest, steps=steps, guidance=manifest.guidance if self.guidance is None else self.guidance)
 
 
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+ENGINES_OWN = Sampler()
 
 
-def mask_digest(mask: NDArray[np.bool_]) -> str:
-    """Identity of a mask: its shape and which voxels are in it."""
-    return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask, axis=None).tobytes()).hexdigest()
+@dataclass(frozen=True)
+class Decoder:
+    """An engine ready to paint, with what it must be fed."""
 
-
-def load_mask(folder: Path) -> NDArray[np.bool_]:
-    """The brain mask (x, y, z) beside an engine or a model."""
-    return np.asarray(np.asanyarray(nib.load(folder / MASK).dataobj) > 0)
+    engine: Engine
+    manifest: Manifest
+    mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
+    scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
+    mode: str = ""  # how the engine runs, where it has more than one way and the user should know which
 
 
 def paint(engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], steps: int) -> NDArray[np.uint8]:
@@ -177,8 +176,3 @@ def step_inputs(manifest: Manifest, names: set[str]) -> dict[str, NDArray[Any]]:
         "guidance": np.full(steps, manifest.guidance, np.float32),
     }  # fmt: skip
     return {name: rows for name, rows in known.items() if name in names}
-
-
-def initial_noise(seed: int, latent_shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """The noise that every picture of a run starts from, so that a change in the picture is a change in the brain."""
-    return np.random.default_rng(seed).standard_normal(latent_shape, dtype=np.float32)

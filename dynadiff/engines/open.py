@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +11,15 @@ from numpy.typing import NDArray
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS
-from dynadiff.engines.contract import MANIFEST, MASK, Engine, Manifest, Sampler, load_mask, mask_digest
+from dynadiff.engines.contract import ENGINES_OWN, MANIFEST, Decoder, Engine, Manifest, Sampler
 from dynadiff.engines.probe import Probe, check_probe
+from dynadiff.recordings.masks import MASK, mask_digest, stored_mask
 from dynadiff.scores.identification import Features
 
 if TYPE_CHECKING:
     from dynadiff.engines.cuda import Cuda
 
-ENGINES_OWN = Sampler()
 KINDS = ("onnx", "torch", "torch-compiled", "trt", "trt-rtx")
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """An engine ready to paint, with what it must be fed."""
-
-    engine: Engine
-    manifest: Manifest
-    mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
-    scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
-    mode: str = ""  # how the engine runs, where it has more than one way and the user should know which
 
 
 def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = ENGINES_OWN) -> Decoder:
@@ -95,7 +83,7 @@ def load_manifest(kind: str, home: Path) -> tuple[Manifest, NDArray[np.bool_]]:
     for name in (MASK, *(f"{network}.{suffix}" for network in NETWORKS)):
         if name not in manifest.files:
             raise UserError(f"{home / MANIFEST} does not list {name}: export the engine again")
-    mask = load_mask(home)
+    mask = stored_mask(home)
     if int(mask.sum()) != manifest.voxels or mask_digest(mask) != manifest.mask_sha256:
         raise UserError(f"the mask in {home} is not the one the engine was made with: export the engine again")
     return manifest, mask

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.engines.contract import Engine, Manifest, initial_noise, sample
-from dynadiff.engines.open import Decoder
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import Decoder, Engine, Manifest, sample
 from dynadiff.engines.probe import TOLERANCES, fetch
 
 WINDOWS = 3

@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import Manifest, Sampler
-from dynadiff.engines.open import Decoder
+from dynadiff.engines.contract import Decoder, Manifest, Sampler
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import load_model
 from dynadiff.networks.sampling import Render, Step

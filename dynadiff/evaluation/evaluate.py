@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynadiff.engines.contract import initial_noise
+from dynadiff.base.random import initial_noise
 from dynadiff.evaluation.baselines import nearest, ridge
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
@@ -21,16 +21,9 @@ from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import generator_folder, load_model
 from dynadiff.networks.sampling import Render, Sampling, paint
 from dynadiff.phantom.scenes import CATEGORIES
-from dynadiff.scores.identification import (
-    Features,
-    Level,
-    correlations,
-    level,
-    n_way_top1,
-    permutation_level,
-    pixel_features,
-    two_way,
-)
+from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way
+from dynadiff.scores.intervals import Level, level, permutation_level
+from dynadiff.scores.pixels import pixel_features
 from dynadiff.trials.source import Trials
 
 BATCH = 64

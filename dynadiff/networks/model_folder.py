@@ -10,7 +10,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,15 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import whole
-from dynadiff.engines.contract import MASK, file_digest, load_mask, mask_digest
+from dynadiff.base.files import file_digest, whole
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
 from dynadiff.networks.brain import BrainConfig, shared_state
 from dynadiff.networks.generator import load_generator, locate
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
+from dynadiff.networks.weights import save_tensors
+from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affine, stored_mask
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
-from dynadiff.training.checkpoint import save_tensors
 
 CONFIG = "model.json"
 NULL = "null.safetensors"
@@ -62,10 +61,10 @@ def save_shared_model(model: SharedModel, folder: Path, dtype: torch.dtype = tor
 def load_model(folder: Path, merged: bool = False) -> Model:
     """Open a model folder in float32; ``merged`` folds the adapters into the U-Net, for decoding."""
     config = load_config(folder)
-    mask = load_mask(folder)
+    mask = stored_mask(folder)
     if mask_digest(mask) != config.mask_sha256:
         raise UserError(f"{folder / MASK} is not the mask that this model was trained with: put the original back")
-    model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, _affine(folder))
+    model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, stored_affine(folder))
     try:
         model.brain.load_state_dict(_read(folder, config.brain_files))
         beside = _read(folder, config.unet_files)
@@ -117,7 +116,7 @@ def _write_config(
     config: ModelConfig, folder: Path, mask: NDArray[np.bool_], affine: NDArray[np.float64], brain: list[Path],
     unet: list[Path],
 ) -> None:  # fmt: skip
-    nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), folder / MASK)
+    save_mask(folder / MASK, mask, affine)
     brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
     complete = replace(config, brain_files=brain_files, unet_files=unet_files)
     with whole(folder / CONFIG) as new:
@@ -136,7 +135,3 @@ def _read(folder: Path, files: Mapping[str, str]) -> dict[str, Tensor]:
             raise UserError(f"{folder / name} is missing or not the file that was saved: put the original back")
         state |= {k: v.float() for k, v in load_file(folder / name).items()}
     return state
-
-
-def _affine(folder: Path) -> NDArray[np.float64]:
-    return np.asarray(nib.load(folder / MASK).affine, np.float64)

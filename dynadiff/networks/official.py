@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import mask_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, set_trainable, trained_state
 from dynadiff.networks.brain import BrainConfig, BrainModule
 from dynadiff.networks.generator import Generator, assemble, locate, save_generator
 from dynadiff.networks.model import Model, ModelConfig
 from dynadiff.networks.model_folder import save_model
-from dynadiff.networks.versatile import fit, image_branch, plain_unet, read_weights
+from dynadiff.networks.versatile import image_branch, plain_unet
+from dynadiff.networks.weights import load_strictly, read_weights
+from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.nsd import NSD
+from dynadiff.recordings.nsd_facts import TR
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 
 BRAIN = "brain_modules.clip_image."
 PARTS = (BRAIN, "unet.", "vae.")
-TR = 4 / 3  # seconds, of the runs prepared at 1.8 mm
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def import_official(checkpoint: Path, base: str, subject: Subject, out: Path) ->
     )  # fmt: skip
     with torch.device("meta"):
         module = BrainModule(sizes)
-    fit(module, brain, "brain module")
+    load_strictly(module, brain, "brain module")
     save_generator(generator, None, out / "generator")
     set_trainable(generator.freeze().unet, config.adaptation)
     _adapt(generator.unet, adapters)
@@ -157,7 +158,7 @@ def _generator(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], folder: Pa
     network = plain_unet(UNet2DConditionModel.load_config(folder / part, local_files_only=True), unet)
     with torch.device("meta"):
         autoencoder = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae", local_files_only=True))
-    fit(autoencoder, {k: v.float() for k, v in vae.items()}, "VAE")
+    load_strictly(autoencoder, {k: v.float() for k, v in vae.items()}, "VAE")
     return assemble(network, autoencoder, folder)
 
 

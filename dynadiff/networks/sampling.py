@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dynadiff.base.random import item_rng, normal
+from dynadiff.base.random import item_rng
+from dynadiff.networks.draws import normal
 from dynadiff.networks.generator import Generator, decode, to_pixels
 
 

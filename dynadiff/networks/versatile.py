@@ -5,7 +5,6 @@ with m = 0. What remains is a `UNet2DConditionModel` conditioned on 257 image to
 parameters, and the same function. Knows names of tensors; knows no brains.
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from dynadiff.base.errors import UserError
+from dynadiff.networks.weights import load_strictly, read_weights
 
 FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
@@ -42,35 +40,8 @@ def plain_unet(config: dict[str, Any], state: Mapping[str, Tensor], dtype: torch
     """
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config({**config, "dual_cross_attention": False})
-    fit(unet, {k: v.to(dtype) for k, v in state.items()}, "U-Net")
+    load_strictly(unet, {k: v.to(dtype) for k, v in state.items()}, "U-Net")
     return unet.eval()
-
-
-def fit(network: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Give a network its weights without a copy. Raises UserError, naming the first tensor that does not fit."""
-    expected = network.state_dict()
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state:
-            raise UserError(f"the {what} lacks {name}: the file is incomplete or of another network")
-        if name not in expected:
-            raise UserError(f"the {what} has no {name}: the file is of another network")
-        if state[name].shape != expected[name].shape:
-            sizes = f"{tuple(state[name].shape)} and not {tuple(expected[name].shape)}"
-            raise UserError(f"{name} of the {what} is {sizes}: the file is of another network")
-    network.load_state_dict(dict(state), assign=True)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file or of a PyTorch file, which may hold nothing but tensors; mapped, not read."""
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}: give the consolidated weights") from None
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, OSError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{path} is no file of weights alone ({first}): consolidate the checkpoint again") from error
 
 
 def _is_dual(path: Path) -> bool:

@@ -10,18 +10,22 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-SUBJECTS = 8
-SESSIONS = {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}  # scan sessions of each subject
-RUNS = 12  # task runs of a scan session
-IMAGES, SHARED, OWN = 73_000, 1_000, 9_000  # all of them; seen by every subject; seen by one subject only
-REPEATS = 3
-VOLUMES, ROWS = 226, 225
-SLOT_ROWS = 3  # a slot is 4 s, a volume 4/3 s
+from dynadiff.recordings.nsd_facts import (
+    IMAGES,
+    OWN,
+    REPEATS,
+    ROWS,
+    SESSION_TRIALS,
+    SESSIONS,
+    SHARED,
+    SUBJECTS,
+    TASK_RUNS,
+    TRIAL_ROWS,
+    file_runs,
+)
+
 SLOTS, LEADING, TRAILING = 75, 3, 4  # slots of a run; the first and the last ones are blank
 BLANK_GAP = (9, 14)  # fewest and most stimulus trials between two blanks inside a run
-SESSION_TRIALS = 750
-RESTING_FROM = 21  # sessions with a resting run before and after the task runs
-RESTING_TO = {subject: 38 if subject in (1, 5) else 30 for subject in SESSIONS}
 CLUSTERED, CLUSTER_SESSIONS = 0.4, 0.4  # share of presentations near the image's own date, and how near
 
 
@@ -41,20 +45,13 @@ class Design:
         first = (session - 1) * SESSION_TRIALS + int(self.stimpattern[session - 1, : task_run - 1].sum())
         trials = self.masterordering[0, first : first + int(stimulus.sum())]
         rows = np.zeros(ROWS, np.int32)
-        rows[np.flatnonzero(stimulus) * SLOT_ROWS] = self.subjectim[subject - 1, trials - 1]
+        rows[np.flatnonzero(stimulus) * TRIAL_ROWS] = self.subjectim[subject - 1, trials - 1]
         return rows
 
     def file_rows(self, subject: int, session: int, file_run: int) -> NDArray[np.int32]:
         """The same by the run number of the file name; all zero in a resting run."""
         task_run = file_runs(subject, session)[file_run]
         return self.rows(subject, session, task_run) if task_run else np.zeros(ROWS, np.int32)
-
-
-def file_runs(subject: int, session: int) -> dict[int, int]:
-    """By the file number of every run of a session: its task run, 1 to 12, or 0 where it is resting state."""
-    if RESTING_FROM <= session <= RESTING_TO[subject]:
-        return {1: 0, **{task + 1: task for task in range(1, RUNS + 1)}, RUNS + 2: 0}
-    return {task: task for task in range(1, RUNS + 1)}
 
 
 @lru_cache(maxsize=2)
@@ -66,7 +63,7 @@ def design(seed: int = 0) -> Design:
     own = ids[SHARED:].reshape(SUBJECTS, OWN)
     ordering = _ordering(rng)
     sessions = max(SESSIONS.values())
-    pattern = np.array([[_run_pattern(63 - run % 2, rng) for run in range(RUNS)] for _ in range(sessions)])
+    pattern = np.array([[_run_pattern(63 - run % 2, rng) for run in range(TASK_RUNS)] for _ in range(sessions)])
     return Design(
         masterordering=ordering[None],
         subjectim=np.hstack([np.tile(shared, (SUBJECTS, 1)), own]),

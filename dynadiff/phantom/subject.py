@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.phantom.design import VOLUMES, design
+from dynadiff.phantom.design import design
 from dynadiff.phantom.features import Features, features
 from dynadiff.phantom.head import Field, Head, Shape, Tuning, make_head, make_tuning, smooth_fields
+from dynadiff.recordings.nsd_facts import TR, VOLUMES
 
 VERSION = 1  # of the phantom: another one gives other volumes
-TR = 4 / 3  # s
 SHAPES: dict[int, Shape] = {
     1: (24, 28, 20), 2: (25, 27, 21), 3: (24, 27, 21), 4: (26, 26, 20),
     5: (23, 28, 21), 6: (25, 28, 20), 7: (24, 26, 22), 8: (25, 26, 21),

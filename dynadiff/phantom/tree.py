@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from dynadiff.base.errors import UserError
-from dynadiff.phantom.design import IMAGES, REPEATS, RUNS, SESSIONS, Design, design, file_runs
+from dynadiff.phantom.design import Design, design
 from dynadiff.phantom.head import Shape
 from dynadiff.phantom.scenes import draw, scene
-from dynadiff.phantom.subject import SHAPES, TR, VERSION, Phantom
+from dynadiff.phantom.subject import SHAPES, VERSION, Phantom
+from dynadiff.recordings.nsd_facts import IMAGES, REPEATS, SESSIONS, TASK_RUNS, TR, file_runs
 
 VOXEL_MM = 1.8
 PICTURE = 425  # pixels, as NSD's
@@ -52,7 +53,7 @@ def cache_root() -> Path:
 def ensure_phantom(
     subject: int = 1,
     sessions: Collection[int] = (1,),
-    runs: Collection[int] = range(1, RUNS + 1),
+    runs: Collection[int] = range(1, TASK_RUNS + 1),
     progress: Progress | None = None,
 ) -> Path:
     """The root of the cached phantom, after making what it lacks. Raises UserError as `write_tree` does."""
@@ -65,7 +66,7 @@ def write_tree(
     root: Path,
     subjects: Collection[int],
     sessions: Collection[int],
-    runs: Collection[int] = range(1, RUNS + 1),
+    runs: Collection[int] = range(1, TASK_RUNS + 1),
     seed: int = 0,
     progress: Progress | None = None,
     shapes: Mapping[int, Shape] = SHAPES,
@@ -137,8 +138,8 @@ def _check(subjects: Collection[int], sessions: Collection[int], runs: Collectio
         if not 1 <= session <= SESSIONS[subject]:
             raise UserError(f"subject {subject} has no session {session}: name sessions from 1 to {SESSIONS[subject]}.")
     for run in runs:
-        if not 1 <= run <= RUNS:
-            raise UserError(f"there is no task run {run}: name runs from 1 to {RUNS}.")
+        if not 1 <= run <= TASK_RUNS:
+            raise UserError(f"there is no task run {run}: name runs from 1 to {TASK_RUNS}.")
 
 
 def _claim(root: Path, seed: int) -> None:

@@ -1,6 +1,6 @@
-"""A run in a 4-D NIfTI file, streamed in acquisition order through one pass of the gzip, and masks of voxels.
+"""A run in a 4-D NIfTI file, streamed in acquisition order through one pass of the gzip.
 
-Knows headers, units and byte orders; knows no data set, no events and no sockets.
+Knows headers, units and byte orders; knows no data set, no mask and no events.
 """
 
 import gzip
@@ -20,7 +20,6 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.run import Run
 
 MAX_TR = 20.0  # seconds; a larger number is milliseconds, or not a repetition time
 SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI-1 xyzt_units, its bits for time; 0: unit not stated
@@ -50,7 +49,7 @@ class Bold:
         Raises UserError where the file ends early or its checksum is wrong.
         """
         size = math.prod(self.shape) * self.stored.itemsize
-        with _reading(self.path), _open(self.path) as file:
+        with reading(self.path), _open(self.path) as file:
             file.seek(self.offset)
             for k in range(self.n_volumes):
                 data = file.read(size)
@@ -73,7 +72,7 @@ def open_bold(path: Path, tr: float | None = None) -> Bold:
     ``tr`` (seconds), where given, is taken instead of the header's. Raises UserError for a missing or damaged
     file, one that is not 4-D or holds no volume, and a TR that is not above 0 and at most 20 s.
     """
-    image = _load(path)
+    image = open_image(path)
     shape = tuple(int(n) for n in image.shape)
     if len(shape) != 4:
         raise UserError(f"{path} is {len(shape)}-D and not 4-D: give a run of volumes, (x, y, z, time).")
@@ -109,39 +108,6 @@ def check_tr(tr: float, where: str) -> float:
     raise UserError(f"{where} is {tr:g} s, and a repetition time lies above 0 and at most at {MAX_TR:g} s: {advice}.")
 
 
-def load_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The voxels whose value in ``path`` is above 0; ``shape`` is that of the volumes to be masked.
-
-    Raises UserError for a missing or damaged file, another shape, and a mask without a voxel.
-    """
-    image = _load(path)
-    if tuple(image.shape) != shape:
-        raise UserError(f"the mask {path} is {image.shape} and the volumes are {shape}: give a mask of the same grid.")
-    with _reading(path):
-        mask: NDArray[np.bool_] = np.asanyarray(image.dataobj) > 0
-    if not mask.any():
-        raise UserError(f"the mask {path} has no voxel above 0: give a mask that selects some.")
-    return mask
-
-
-def masked_series(source: Bold | Run, mask: NDArray[np.bool_], n: int) -> NDArray[np.float32]:
-    """The first ``n`` volumes inside ``mask`` (x, y, z): (n, voxels), voxels in C order of the mask.
-
-    The whole file is read, one volume in memory at a time, so that damage after volume n is noticed too.
-    Raises UserError for a mask of another shape and for more volumes than there are.
-    """
-    if mask.shape != source.shape:
-        raise UserError(f"the mask is {mask.shape} and the volumes are {source.shape}: give a mask of the same grid.")
-    if not 1 <= n <= source.n_volumes:
-        raise UserError(f"the run holds {source.n_volumes} volumes and {n} are wanted: give a complete run.")
-    voxels = np.nonzero(mask)
-    series = np.empty((n, len(voxels[0])), np.float32)
-    for k, volume in enumerate(source.volumes()):
-        if k < n:
-            series[k] = volume[voxels]
-    return series
-
-
 def _header_tr(header: Any, path: Path) -> float | None:
     unit = SECONDS.get(int(header["xyzt_units"]) & 0x38)  # anything else is a frequency, not a time
     stated = float(header["pixdim"][4])
@@ -150,11 +116,11 @@ def _header_tr(header: Any, path: Path) -> float | None:
     return check_tr(round(stated * unit, 6), f"the TR in the header of {path}")  # float32, hence the rounding
 
 
-def _load(path: Path) -> Any:
+def open_image(path: Path) -> Any:
     """The NIfTI image in ``path``, its data unread."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a NIfTI file (.nii or .nii.gz).")
-    with _reading(path):
+    with reading(path):
         image = nib.load(path)
     if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
         raise UserError(f"{path} is not a NIfTI file: give one (.nii or .nii.gz).")
@@ -166,7 +132,8 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the block is a UserError that names the file."""
     try:
         yield
     except UNREADABLE as error:

@@ -21,16 +21,12 @@ from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.nifti import load_mask, open_bold
+from dynadiff.recordings.masks import read_mask
+from dynadiff.recordings.nifti import open_bold
+from dynadiff.recordings.nsd_facts import IMAGES, ROWS, TASK_RUNS, TR, TRIAL_ROWS, VOLUMES
 from dynadiff.recordings.pictures import read_picture
 from dynadiff.recordings.run import Event, Run
 
-TR = 4 / 3  # seconds, of the prepared volumes
-DESIGN_ROWS = 225
-VOLUMES = (DESIGN_ROWS, DESIGN_ROWS + 1)  # row i belongs to volume i; the last of 226 has no row
-IMAGES = 73_000
-TRIAL_ROWS = 3  # a trial is 4 s; its picture stays 3 s, into the third volume
-TASK_RUNS = 12  # per scan session; in sessions of 14 runs the first and the last are resting state
 NO_CATEGORIES: Mapping[int, str] = MappingProxyType({})
 # What NumPy and SciPy raise for a file that holds no such array, or is cut short.
 NO_ARRAY = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError, zlib.error)
@@ -90,7 +86,7 @@ class NSD:
             )
         design = self._design(subject, session, run)
         bold = open_bold(path)
-        if bold.n_volumes not in VOLUMES:
+        if bold.n_volumes not in (ROWS, VOLUMES):
             raise UserError(
                 f"{path} holds {bold.n_volumes} volumes and not 226: copy the run prepared at 1.8 mm again."
             )
@@ -109,7 +105,7 @@ class NSD:
             events=rows_of(design, self._categories),
             volumes=bold.volumes,
             picture=self._picture_named,
-            design_rows=DESIGN_ROWS,
+            design_rows=ROWS,
         )
 
     def mask(self, subject: int) -> NDArray[np.bool_]:
@@ -118,7 +114,7 @@ class NSD:
         session, run = self._files(subject)[0]
         path = self._folder(subject) / "timeseries" / f"timeseries_session{session:02d}_run{run:02d}.nii.gz"
         roi = self._find(f"nsddata/ppdata/{within}/roi/nsdgeneral.nii.gz", f"{within}/roi/nsdgeneral.nii.gz")
-        return load_mask(roi, open_bold(path).shape)
+        return read_mask(roi, open_bold(path).shape)
 
     def shared_ids(self) -> frozenset[int]:
         """The 1-based ids that every subject saw: the test set."""
@@ -174,8 +170,8 @@ class NSD:
             design = tuple(int(line) for line in path.read_text("utf-8").splitlines() if line.strip())
         except ValueError as error:
             raise UserError(f"{path} is not one whole number per line: copy it again.") from error
-        if len(design) != DESIGN_ROWS:
-            raise UserError(f"{path} has {len(design)} rows and not {DESIGN_ROWS}: copy the design at 1.8 mm again.")
+        if len(design) != ROWS:
+            raise UserError(f"{path} has {len(design)} rows and not {ROWS}: copy the design at 1.8 mm again.")
         if wrong := [image for image in design if not 0 <= image <= IMAGES]:
             raise UserError(f"{path} names picture {wrong[0]}, and ids go from 1 to {IMAGES}: copy it again.")
         return design

@@ -6,12 +6,23 @@ Intervals and chance levels take a picture with all its trials as the unit. Know
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.scores.identification import Level, correlations, level, n_way_top1, two_way
+from dynadiff.scores.identification import correlations, n_way_top1, two_way
+from dynadiff.scores.intervals import Level, level
 
 DRAWS = 2000
+LAB_SIDE = 16  # pixels
+
+
+def pixel_features(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Pictures (n, h, w, 3) as ``LAB_SIDE``² CIE Lab colours (n, 3 LAB_SIDE²): layout and colour only."""
+    side = (LAB_SIDE, LAB_SIDE)
+    small = [cv2.resize(p, side, interpolation=cv2.INTER_AREA).astype(np.float32) / 255 for p in pictures]
+    lab = [cv2.cvtColor(p, cv2.COLOR_RGB2LAB) for p in small]
+    return np.reshape(lab, (len(pictures), 3 * LAB_SIDE**2)).astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
 from dynadiff.assets import EMBEDDED
-from dynadiff.engines.contract import initial_noise, mask_digest
+from dynadiff.base.random import initial_noise
 from dynadiff.evaluation.evaluate import brain_tokens
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import load_generator
@@ -24,7 +24,7 @@ from dynadiff.networks.model_folder import load_model, save_model
 from dynadiff.networks.sampling import Sampling, paint
 from dynadiff.phantom.scenes import CATEGORIES
 from dynadiff.recordings.bids import bids_runs
-from dynadiff.recordings.nifti import load_mask
+from dynadiff.recordings.masks import mask_digest, read_mask
 from dynadiff.recordings.run import Run
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
@@ -66,7 +66,7 @@ def print_haxby(data: Path, out: Path) -> None:
     if not (home / "bids").exists():
         haxby_to_bids(data, home / "bids")
     runs = bids_runs(home / "bids", "1")
-    mask = load_mask(home / "bids" / "sub-1_mask.nii.gz", runs[0].shape)
+    mask = read_mask(home / "bids" / "sub-1_mask.nii.gz", runs[0].shape)
     folds = [run_fold(runs, mask, k, home / f"fold-{k + 1:02d}") for k in range(len(runs))]
     console = Console(width=120)
     for name in ("painted", "classified"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import whole
-from dynadiff.scores.identification import Interval, interval
+from dynadiff.scores.intervals import Interval, interval
 from dynadiff.studies.plan import METRICS
 
 

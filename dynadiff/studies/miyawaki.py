@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import initial_noise
+from dynadiff.base.random import initial_noise
 from dynadiff.evaluation.baselines import ridge
+from dynadiff.evaluation.betas import paint_betas
 from dynadiff.evaluation.report import print_pixel_scores
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import encode_pictures
 from dynadiff.networks.sampling import Sampling, paint
 from dynadiff.scores.pixels import pixel_scores
 from dynadiff.studies.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
-from dynadiff.training.betas import betas_config, fit_betas, paint_betas
+from dynadiff.training.betas import betas_config, fit_betas
 from dynadiff.training.dynadiff import Training
 from dynadiff.training.loop import save_sheet
 from dynadiff.trials.betas import Betas, checked

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.evaluation.baselines import ridge
-from dynadiff.phantom.design import VOLUMES
 from dynadiff.phantom.features import SIZE, gabor_energy
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
-from dynadiff.recordings.nsd import DESIGN_ROWS, NSD, TR
+from dynadiff.recordings.nsd import NSD
+from dynadiff.recordings.nsd_facts import ROWS, TR, VOLUMES
 from dynadiff.recordings.run import Run
-from dynadiff.scores.identification import bootstrap_ci, correlations, n_way_top1, two_way
+from dynadiff.scores.identification import correlations, n_way_top1, two_way
+from dynadiff.scores.intervals import bootstrap_ci
 from dynadiff.signal.cleaning import Cleaning, drift_terms
 from dynadiff.signal.windows import WindowSpec, offline_windows
 
@@ -102,7 +103,7 @@ def load_trials(nsd: NSD, subject: int, sessions: Collection[int], spec: WindowS
     mask = nsd.mask(subject)
     windows, ids, runs = [], [], []
     for number, run in enumerate(nsd.run(subject, s, r) for s in sessions for r in nsd.runs(subject, s)):
-        events = [event for event in run.events if spec.starts(event, DESIGN_ROWS)]
+        events = [event for event in run.events if spec.starts(event, ROWS)]
         starts = [event.row + spec.offset for event in events]
         cut = offline_windows(_series(run, mask), Cleaning(), TR, spec, starts)
         windows.append(cut.reshape(len(cut), -1))
@@ -143,7 +144,7 @@ def noise(nsd: NSD, subject: int, session: int) -> tuple[float, float, float]:
     region = nsd.mask(subject)
     found = []
     for run in (nsd.run(subject, session, r) for r in nsd.runs(subject, session)):
-        volumes = np.array(list(run.volumes()))[:DESIGN_ROWS]
+        volumes = np.array(list(run.volumes()))[:ROWS]
         brain = volumes[0] != 0
         series = volumes[:, brain].astype(np.float64)
         inside = region[brain]
@@ -160,7 +161,7 @@ def noise(nsd: NSD, subject: int, session: int) -> tuple[float, float, float]:
 
 
 def _series(run: Run, mask: NDArray[np.bool_]) -> Floats:
-    return np.array([volume[mask] for volume in run.volumes()], np.float32)[:DESIGN_ROWS]
+    return np.array([volume[mask] for volume in run.volumes()], np.float32)[:ROWS]
 
 
 def _residual(series: NDArray[np.float64], model: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,8 +18,7 @@ import numpy as np
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import whole
-from dynadiff.engines.contract import file_digest
+from dynadiff.base.files import file_digest, whole
 from dynadiff.evaluation.evaluate import decoded, likeness
 from dynadiff.networks.generator import load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
@@ -29,7 +28,8 @@ from dynadiff.scores.identification import n_way_top1, two_way
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.judged import Judged, load_judged, save_judged
 from dynadiff.studies.plan import Condition, Study
-from dynadiff.training.recipe import Recipe, divide, train_recipe
+from dynadiff.training.recipe import Recipe, train_recipe
+from dynadiff.trials.divide import divide
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
 from dynadiff.trials.store import StoredTrials, open_store, store_home
 
@@ -94,7 +94,7 @@ def prepare_stores(study: Study, root: Path, home: Path) -> None:
 
 def held_out_trials(study: Study, stores: Path) -> StoredTrials:
     """What all are judged on: one presentation of each picture of the held-out session, of the study's subject."""
-    trials = divide(open_store(store_home(stores, study.subject)), study.choices)[1]
+    trials = divide(open_store(store_home(stores, study.subject)), study.choices.division)[1]
     return trials.chosen(np.arange(len(trials))[: study.trials])
 
 

@@ -1,4 +1,4 @@
-"""From betas to a model folder, and its scores on the trials that were kept from it. Knows files and presets."""
+"""From betas to a model folder. Knows files and presets; its scores are in `dynadiff.evaluation.betas`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import initial_noise, mask_digest
-from dynadiff.evaluation.baselines import ridge
-from dynadiff.evaluation.evaluate import BATCH, brain_tokens
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, new_model
 from dynadiff.networks.model_folder import generator_folder, load_model, save_model
-from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.nsd import NSD
-from dynadiff.scores.pixels import PixelScores, pixel_scores
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.training.dynadiff import Training, train, warm_start
@@ -55,8 +51,8 @@ def fit_betas(
 
 def train_betas(
     source: Path, out: Path, preset: str, config: Training, generator: str, root: Path | None, subject: int
-) -> dict[str, PixelScores]:
-    """Train on an npz, or on a folder of NSD's betas with the tree ``root``; scores on the test split, by decoder."""
+) -> tuple[Model, Trials, Trials]:
+    """Train on an npz, or on a folder of NSD's betas with the tree ``root``: model, what it learnt from, the test."""
     home = generator_folder(generator, out)
     network = load_generator(home)
     betas = read_betas(source, root, subject, network.picture_size)
@@ -69,7 +65,7 @@ def train_betas(
     choices = betas_config(betas.values.shape[1], network, generator, config, f"{subject:02d}")
     choices = replace(choices, trained_on=f"{len(learn)} betas of {source.name}, preset {preset}")
     model = fit_betas(learn, test, network, choices, replace(config, online=0.0), out, encoder)
-    return judge(model, learn, test)
+    return model, learn, test
 
 
 def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Betas:
@@ -79,30 +75,6 @@ def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Beta
     if root is None:
         raise UserError(f"{source} is a folder of NSD's betas: give the tree with its designs and pictures by --root")
     return nsd_betas(NSD(root), subject, source, size)
-
-
-def judge(model: Model, learn: Trials, test: Trials) -> dict[str, PixelScores]:
-    """Scores of the model, of ridge regression to pixels, and of the mean picture of the training."""
-    shown = learn.pictures[learn.seen].reshape(len(learn), -1).astype(np.float32)
-    fitted = ridge(learn.offline, shown, learn.runs, test.offline)
-    mean = np.repeat(shown.mean(axis=0, keepdims=True), len(test), axis=0)
-    painted: dict[str, NDArray[np.generic]] = {
-        "Dynadiff": paint_betas(model, test),
-        "ridge to pixels": fitted,
-        "mean training picture": mean,
-    }
-    return {name: pixel_scores(pictures, test.pictures, test.seen) for name, pictures in painted.items()}
-
-
-def paint_betas(model: Model, trials: Trials, seed: int = 0) -> NDArray[np.uint8]:
-    """Pictures (n, s, s, 3) of the trials, all from the same initial noise."""
-    noise = torch.from_numpy(initial_noise(seed, model.generator.latent_shape))
-    tokens = torch.from_numpy(brain_tokens(model, trials.offline))
-    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
-    batches = zip(tokens.split(BATCH), torch.arange(len(tokens)).split(BATCH), strict=True)
-    return np.concatenate(
-        [paint(model.generator, batch, items.tolist(), sampling, model.null, noise) for batch, items in batches]
-    )
 
 
 def _mask(voxels: int) -> NDArray[np.bool_]:

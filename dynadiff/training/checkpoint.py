@@ -4,17 +4,15 @@ Knows modules and optimisers as tensors; knows nothing of what is trained.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import whole
+from dynadiff.networks.weights import save_tensors
 
 
 def save_checkpoint(
@@ -29,17 +27,6 @@ def save_checkpoint(
     for index, state in optimiser.state_dict()["state"].items() if optimiser else ():
         tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
     save_tensors(path, tensors, {"step": str(step), "notes": json.dumps(notes or {})})
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], said: dict[str, str] | None = None) -> None:
-    """Write tensors, wherever they are, as one whole safetensors file. Raises UserError where no space is left."""
-    with whole(path) as new:
-        ready = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        try:
-            save_file(ready, new, said)
-        except SafetensorError as error:  # says the number of the system's error, but does not hand it on
-            code = re.search(r"os error (\d+)|code: (\d+)", str(error))
-            raise (OSError(int(code[1] or code[2]), str(error)) if code else error) from error
 
 
 def load_checkpoint(

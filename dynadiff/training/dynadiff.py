@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadiff.base.files import new_array, whole
-from dynadiff.base.random import item_rng
-from dynadiff.engines.contract import initial_noise
+from dynadiff.base.random import initial_noise, item_rng
 from dynadiff.networks.generator import Generator, posterior, to_unit
 from dynadiff.networks.image_encoder import encode_pictures
 from dynadiff.networks.model import Model, SharedModel

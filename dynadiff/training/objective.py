@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynadiff.base.random import Items, dropout_by_item, normal
+from dynadiff.networks.draws import Items, dropout_by_item, normal
 from dynadiff.networks.model import Model, SharedModel
 from dynadiff.training.presets import Training
 

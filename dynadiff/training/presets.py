@@ -14,6 +14,8 @@ from typing import Any
 from dynadiff.base.errors import UserError
 from dynadiff.networks.adapters import SETS, TARGETS
 from dynadiff.networks.brain import AGGREGATIONS, TIMESTEP_LAYERS
+from dynadiff.signal.windows import WindowSpec
+from dynadiff.trials.divide import Division
 
 WORDS = {
     "timestep_layers": TIMESTEP_LAYERS,
@@ -68,6 +70,15 @@ class Training:
     gradient_checkpointing: bool = False  # recompute the U-Net's activations instead of keeping them
     ema: float = 0.0  # decay of the running mean of the weights that is saved; 0 is none
     seed: int = 0
+
+    @property
+    def window(self) -> WindowSpec:
+        return WindowSpec(self.offset, self.length)
+
+    @property
+    def division(self) -> Division:
+        """Which trials are learnt from, and as which windows."""
+        return Division(self.split, self.window, self.online, self.seed)
 
     def __post_init__(self) -> None:
         for name, words in WORDS.items():

@@ -1,17 +1,14 @@
 """From a data tree to a model folder: what `dynadiff train` does, stage after stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from rich.progress import track
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import whole
+from dynadiff.base.files import file_digest, whole
 from dynadiff.base.numbers import spelled
-from dynadiff.engines.contract import file_digest
 from dynadiff.networks.adapters import Adaptation
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import Generator, load_generator
@@ -25,19 +22,14 @@ from dynadiff.networks.model_folder import (
     save_model,
     save_shared_model,
 )
-from dynadiff.phantom.design import SESSIONS
-from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.nsd import NSD
-from dynadiff.signal.cleaning import Cleaning
-from dynadiff.signal.windows import WindowSpec
 from dynadiff.training.dynadiff import train, warm_start
 from dynadiff.training.generator import GeneratorTraining, train_generator
 from dynadiff.training.presets import Training
 from dynadiff.training.processes import open_accelerator
+from dynadiff.trials.divide import Divided, divide_all
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
-from dynadiff.trials.source import TEST_SESSION, Trials, collect, held_out, nsd_runs
-from dynadiff.trials.splits import Presentations, one_repetition, split
-from dynadiff.trials.store import KINDS, Store, StoredTrials, open_store, store_home
+from dynadiff.trials.store import KINDS, Store, open_store, store_home
 
 
 @dataclass(frozen=True)
@@ -58,12 +50,6 @@ class Recipe:
     pretrained: Path | None = None  # folder of other subjects' model, to be adapted to this one
 
 
-def prepare_phantom(root: Path, subject: int, sessions: Sequence[int] | None = None) -> None:
-    """Write the sessions that are missing; all that NSD has of the subject, where none are named."""
-    for session in track(sessions or range(1, SESSIONS.get(subject, 1) + 1), "phantom sessions"):
-        write_tree(root, [subject], [session])
-
-
 def train_recipe(recipe: Recipe) -> str:
     """Train the generator if it is to be trained, then Dynadiff; every stage goes on where it was interrupted.
 
@@ -82,7 +68,7 @@ def train_recipe(recipe: Recipe) -> str:
             train_generator(GeneratorTraining(), recipe.out)
         generator = load_generator(generator_folder(recipe.generator, recipe.out))
         stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
-    learn, test = divide_all(stores, config, recipe.sessions)
+    learn, test = divide_all(stores, config.division, recipe.sessions)
     line = _line(recipe, learn, missing)
     if accelerator.is_main_process:
         _write_split(recipe.out / "work" / "test-trials.tsv", test)
@@ -112,49 +98,6 @@ def generator_of(pretrained: Path) -> str:
     return str((folder / name).resolve()) if (folder / name).is_dir() else name
 
 
-Divided = dict[str, StoredTrials]  # by subject
-
-
-def divide_all(
-    stores: Mapping[str, Store], config: Training, sessions: Sequence[int] | None = None
-) -> tuple[Divided, Divided]:
-    """`divide` for every subject. What is a test picture of one is not learnt from by any."""
-    parts = {name: divide(store, config, sessions) for name, store in stores.items()}
-    secret = sorted({test.names[k] for _, test in parts.values() for k in test.seen})
-    learn = {name: part.chosen(np.flatnonzero(~np.isin(np.array(part.names)[part.seen], secret)))
-             for name, (part, _) in parts.items()}  # fmt: skip
-    return learn, {name: test for name, (_, test) in parts.items()}
-
-
-def divide(store: Store, config: Training, sessions: Sequence[int] | None = None) -> tuple[StoredTrials, StoredTrials]:
-    """Trials to learn from, and one repetition of each test picture to look at meanwhile; of some sessions or of all.
-
-    Raises UserError where the store lacks a session.
-    """
-    trials = StoredTrials(store, WindowSpec(config.offset, config.length), config.online < 1, config.online > 0)
-    if sessions is not None:
-        if gone := sorted(set(sessions) - set(trials.sessions.tolist())):
-            raise UserError(f"{store.home} lacks session {gone[0]}: name others, or prepare a store that has it")
-        trials = trials.chosen(np.flatnonzero(np.isin(trials.sessions, list(sessions))))
-    pictures = [trials.names[k] for k in trials.seen]
-    runs = [trials.run_names[k] for k in trials.runs]
-    parts = split(config.split, Presentations(pictures, runs, trials.sessions.tolist()), store.shared, config.seed)
-    return trials.chosen(parts.learn), trials.chosen(one_repetition(pictures, parts.test, config.seed))
-
-
-def nsd_trials(nsd: NSD, subject: int, cleaning: Cleaning, spec: WindowSpec, size: int) -> tuple[Trials, Trials]:
-    """Trials to learn from, and the held-out first session none of whose pictures is among them."""
-    mask, secret = nsd.mask(subject), held_out(nsd, subject)
-    rest = [s for s in nsd.sessions(subject) if s != TEST_SESSION]
-    if not rest:
-        raise UserError(
-            f"only session {TEST_SESSION} of subject {subject} is there: it is held out, add other sessions"
-        )
-    runs = track(list(nsd_runs(nsd, subject, rest)), "reading runs")
-    learn = collect(runs, mask, cleaning, spec, size, lambda event: not secret(event), single=True)
-    return learn, collect(nsd_runs(nsd, subject, [TEST_SESSION]), mask, cleaning, spec, size, single=True)
-
-
 def _check_data(recipe: Recipe) -> str:
     """What the tree lacks, as a clause; UserError where nothing can come of it."""
     if recipe.root is None:
@@ -173,7 +116,7 @@ def _store(recipe: Recipe, subject: int, picture_size: int) -> Store:
         keys, _ = wanted_runs(nsd, subject, recipe.sessions, recipe.allow_missing)
         asked = (config.online < 1, config.online > 0)
         kinds = tuple(kind for kind, wanted in zip(KINDS, asked, strict=True) if wanted)
-        store = prepare_subject(nsd, subject, keys, home, _spec(config), kinds, picture_size)
+        store = prepare_subject(nsd, subject, keys, home, config.window, kinds, picture_size)
     else:
         store = open_store(home)
     if store.plan.picture_size != picture_size:
@@ -232,7 +175,7 @@ def _shared_or_own(folder: Path) -> Path:
 def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str) -> ModelConfig:
     config, voxels = recipe.choices, int(store.mask.sum())
     return ModelConfig(
-        subject=store.plan.subject, tr=store.tr, mask_sha256=store.plan.mask_sha256, window=_spec(config),
+        subject=store.plan.subject, tr=store.tr, mask_sha256=store.plan.mask_sha256, window=config.window,
         cleaning=store.plan.cleaning,
         brain=BrainConfig(
             voxels, config.length, config.width, generator.tokens, config.dropout, config.timestep_layers,
@@ -243,10 +186,6 @@ def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str)
         steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
         unconditional=config.unconditional, trained_on=line,
     )  # fmt: skip
-
-
-def _spec(config: Training) -> WindowSpec:
-    return WindowSpec(config.offset, config.length)
 
 
 def _write_split(path: Path, test: Divided) -> None:

@@ -4,25 +4,22 @@ Runs are prepared side by side, each file appears under its name when it is whol
 was interrupted goes on where it was. Knows NSD trees and stores; knows no torch.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
-import nibabel as nib
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from rich.progress import track
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import new_array, whole
-from dynadiff.engines.contract import MASK, mask_digest
-from dynadiff.phantom.design import RUNS, SESSIONS
-from dynadiff.recordings.nifti import masked_series
+from dynadiff.base.files import file_digest, new_array, whole
+from dynadiff.recordings.masks import MASK, mask_digest, masked_series, save_mask
 from dynadiff.recordings.nsd import NSD
+from dynadiff.recordings.nsd_facts import SESSIONS, TASK_RUNS
 from dynadiff.signal.cleaning import Cleaning, clean_run
 from dynadiff.signal.windows import WindowSpec, online_windows
 from dynadiff.trials.store import INDEX, PICTURES, Plan, Store, StoredRun, array_path, index_of, open_store
@@ -42,7 +39,7 @@ def wanted_runs(
     there = {session: nsd.runs(subject, session) for session in nsd.sessions(subject)}
     asked = sorted(set(sessions)) if sessions is not None else range(1, SESSIONS.get(subject, max(there)) + 1)
     gone = [session for session in asked if session not in there]
-    short = [f"{RUNS - len(there[s])} of session {s}" for s in asked if s in there and len(there[s]) < RUNS]
+    short = [f"{TASK_RUNS - len(there[s])} of session {s}" for s in asked if s in there and len(there[s]) < TASK_RUNS]
     clauses = [f"sessions {_list(gone)} of subject {subject}"] if gone else []
     clauses += [f"runs ({', '.join(short)}) of subject {subject}"] if short else []
     missing = " and ".join(clauses)
@@ -90,7 +87,7 @@ def prepare(nsd: NSD, subject: int, keys: Sequence[Key], plan: Plan, home: Path,
     categories = tuple(nsd.category(int(name)) for name in names)
     _write_pictures(nsd, names, plan.picture_size, home)
     with whole(home / MASK) as new:
-        nib.save(nib.Nifti1Image(mask.astype(np.uint8), nsd.run(subject, *keys[0]).affine), new)
+        save_mask(new, mask, nsd.run(subject, *keys[0]).affine)
     store = Store(home, plan, runs, names, categories, frozenset(n for n in names if nsd.is_test(int(n))))
     _write_json(home / INDEX, index_of(store))
     return store
@@ -118,7 +115,7 @@ def prepare_run(root: Path, subject: int, key: Key, mask: NDArray[np.bool_], pla
         path = array_path(home, run.name, kind)
         with whole(path) as new:
             np.save(new, values)
-        made.files[kind] = _sha256(path)
+        made.files[kind] = file_digest(path)
     _write_json(record, asdict(made))
     return made
 
@@ -150,7 +147,7 @@ def _finished(record: Path, home: Path) -> StoredRun | None:
         return None
     run = StoredRun.parse(json.loads(record.read_text("utf-8")))
     paths = {array_path(home, run.name, kind): digest for kind, digest in run.files.items()}
-    return run if all(path.exists() and _sha256(path) == digest for path, digest in paths.items()) else None
+    return run if all(path.exists() and file_digest(path) == digest for path, digest in paths.items()) else None
 
 
 def _write_pictures(nsd: NSD, names: Sequence[str], size: int, home: Path) -> None:
@@ -168,11 +165,6 @@ def _write_pictures(nsd: NSD, names: Sequence[str], size: int, home: Path) -> No
 def _write_json(path: Path, content: object) -> None:
     with whole(path) as new:
         new.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _list(numbers: Sequence[int]) -> str:

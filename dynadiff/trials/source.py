@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.nifti import masked_series
+from dynadiff.recordings.masks import masked_series
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning

@@ -21,12 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import MASK, load_mask, mask_digest
+from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.recordings.run import Event
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
@@ -95,11 +94,11 @@ class Store:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        return load_mask(self.home)
+        return stored_mask(self.home)
 
     @cached_property
     def affine(self) -> NDArray[np.float64]:
-        return np.asarray(nib.load(self.home / MASK).affine, np.float64)
+        return stored_affine(self.home)
 
     @cached_property
     def pictures(self) -> NDArray[np.uint8]:

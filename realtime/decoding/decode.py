@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.open import Decoder
-from dynadiff.scores.identification import Features, pixel_features
+from dynadiff.engines.contract import Decoder
+from dynadiff.scores.identification import Features
+from dynadiff.scores.pixels import pixel_features
 from realtime.decoding.painter import Clock
 from realtime.decoding.run import POLL_S, Options, RunDecoder, Watch
 from realtime.decoding.stages import check_run

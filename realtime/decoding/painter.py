@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.engines.contract import Engine, initial_noise, paint, sample
-from dynadiff.engines.open import Decoder
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import Decoder, Engine, paint, sample
 from realtime.decoding.stages import Window
 
 Clock = Callable[[], float]  # seconds

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.engines.open import Decoder
+from dynadiff.engines.contract import Decoder
 from dynadiff.recordings.run import Event
 from dynadiff.scores.identification import Features
 from realtime.decoding.painter import Clock, Job, Painted, Painter

@@ -10,7 +10,7 @@ from rich.console import Console
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Sampler
 from dynadiff.engines.open import open_decoder
-from dynadiff.scores.identification import pixel_features
+from dynadiff.scores.pixels import pixel_features
 from realtime.decoding.decode import Options, decode
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Manifest
+from dynadiff.recordings.masks import Masker
 from dynadiff.signal.windows import OnlineWindows, WindowSpec
 from realtime.feed.wire import RunStart, Volume
 
@@ -28,21 +29,6 @@ class Window:
     values: NDArray[np.float32]  # cleaned (voxels, volumes)
     marks: Mapping[int, str]  # what is wrong with which of its volumes, see `dynadiff.signal.screening`
     good: bool  # whether enough of them are believed
-
-
-class Masker:
-    """Takes the voxels of a mask out of volumes, in C order of the mask, however a volume lies in memory."""
-
-    def __init__(self, mask: NDArray[np.bool_]) -> None:
-        places = np.nonzero(mask)
-        self._c = np.ravel_multi_index(places, mask.shape)
-        self._f = np.ravel_multi_index(places, mask.shape, order="F")
-
-    def __call__(self, volume: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Volume (x, y, z) of any dtype to voxels (n,)."""
-        if volume.flags.f_contiguous:
-            return volume.ravel(order="F")[self._f].astype(np.float32)
-        return volume.ravel()[self._c].astype(np.float32)
 
 
 class Stages:

@@ -7,12 +7,10 @@ It knows no sockets. The file is a magic line and then one record per message, o
     frames   seal, header, buffer as on the wire; the digest in the seal covers the other two
 """
 
-import math
 import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Self
 
@@ -24,9 +22,6 @@ from realtime.feed.wire import (
     MAX_SEAL,
     Frame,
     Message,
-    RunEnd,
-    RunStart,
-    Volume,
     WireError,
     decode,
     digest_of,
@@ -134,29 +129,3 @@ class Recording:
         if zlib.crc32(frames[0]) != seal_crc:
             raise WireError("the seal of a record is damaged.")
         return frames
-
-
-def recording_messages(path: Path, *, speed: float) -> Iterator[tuple[float, Message]]:
-    """The messages of a recording with the seconds after its start when they are due; speed 0: all at once.
-
-    Run, voxels and digests are the recorded ones, except that a live run is now a replayed one and says so.
-    Raises ``UserError`` where the recording is damaged; one that was torn ends early.
-    """
-    check_speed(speed)
-    due, position = 0.0, Position()
-    for message in Recording(path):
-        match message:
-            case Volume() if speed:
-                due = message.t_acquired / speed
-            case RunStart():
-                message = replace(message, source="replayed")
-            case RunEnd():
-                message = position.ending(message.reason)
-        position = position.after(message, digest_of(encode(message)))
-        yield due, message
-
-
-def check_speed(speed: float) -> None:
-    """A speed is a factor on the time of acquisition."""
-    if not 0 <= speed < math.inf:
-        raise UserError(f"a speed of {speed:g} is not possible: give 1 for real time, 0 for as fast as it goes.")

@@ -8,14 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.scores.identification import (
-    Features,
-    bootstrap_ci,
-    correlations,
-    n_way_top1,
-    permutation_level,
-    two_way,
-)
+from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way
+from dynadiff.scores.intervals import bootstrap_ci, permutation_level
 from dynadiff.signal.cleaning import Cleaning, clean_run
 
 N_WAY = 50  # as published on NSD, or as many pictures as the run has

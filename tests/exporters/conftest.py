@@ -12,12 +12,12 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    from dynadiff.engines.contract import mask_digest
     from dynadiff.networks.brain import BrainConfig
     from dynadiff.networks.generator import Generator, load_generator, save_generator
     from dynadiff.networks.model import ModelConfig, new_model
     from dynadiff.networks.model_folder import save_model
     from dynadiff.networks.schedule import Schedule
+    from dynadiff.recordings.masks import mask_digest
     from dynadiff.signal.cleaning import Cleaning
     from dynadiff.signal.windows import WindowSpec
 

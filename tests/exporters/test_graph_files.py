@@ -12,7 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from dynadiff.base.errors import UserError  # noqa: E402
-from dynadiff.engines.contract import Sampler, file_digest, initial_noise, paint  # noqa: E402
+from dynadiff.base.files import file_digest  # noqa: E402
+from dynadiff.base.random import initial_noise  # noqa: E402
+from dynadiff.engines.contract import Sampler, paint  # noqa: E402
 from dynadiff.engines.onnx import open_session  # noqa: E402
 from dynadiff.engines.open import open_decoder  # noqa: E402
 from dynadiff.networks.model_folder import load_model  # noqa: E402

@@ -11,13 +11,19 @@ import pytest
 torch = pytest.importorskip("torch")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
-from dynadiff.engines.contract import MANIFEST, initial_noise, mask_digest, paint  # noqa: E402
-from dynadiff.engines.open import Decoder, open_decoder  # noqa: E402
+from dynadiff.base.random import initial_noise  # noqa: E402
+from dynadiff.engines.contract import (  # noqa: E402
+    MANIFEST,
+    Decoder,
+    paint,
+)
+from dynadiff.engines.open import open_decoder  # noqa: E402
 from dynadiff.networks.brain import BrainConfig  # noqa: E402
 from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
 from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig  # noqa: E402
 from dynadiff.networks.model import ModelConfig, new_model  # noqa: E402
 from dynadiff.networks.model_folder import save_model  # noqa: E402
+from dynadiff.recordings.masks import mask_digest  # noqa: E402
 from dynadiff.signal.cleaning import Cleaning  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from exporters.onnx import export_onnx  # noqa: E402
@@ -145,7 +151,8 @@ sys.meta_path.insert(0, Refuse())
 import numpy as np
 from pathlib import Path
 import realtime.cli, realtime.decoding.session
-from dynadiff.engines.contract import initial_noise, paint
+from dynadiff.engines.contract import paint
+from dynadiff.base.random import initial_noise
 from dynadiff.engines.open import open_decoder
 d = open_decoder("onnx", Path({str(untrained)!r}), 1)
 picture = paint(d.engine, np.ones((48, 6), np.float32), initial_noise(0, d.manifest.latent_shape), 2)

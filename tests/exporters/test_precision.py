@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 pytest.importorskip("torch")
 import exporters.onnx
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import initial_noise, paint
+from dynadiff.base.random import initial_noise
+from dynadiff.engines.contract import paint
 from dynadiff.engines.open import open_decoder
 from exporters.onnx import Graphs, export_onnx
 from exporters.precision import LARGEST, Reach, Watched, halve, refuse_over, report

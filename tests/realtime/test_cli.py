@@ -15,9 +15,8 @@ from dynadiff.base.errors import UserError
 from dynadiff.recordings.run import Event
 from realtime import cli
 from realtime.decoding import session
-from realtime.feed.recording import recording_messages
 from realtime.feed.wire import RunStart, Volume
-from replay.pace import run_messages
+from replay.pace import recording_messages, run_messages
 from replay.server import serve
 
 HEAVY = {
@@ -200,8 +199,8 @@ def test_bench_measures_every_stage(realtime, make_decoder, monkeypatch, tmp_pat
     from realtime import bench
 
     monkeypatch.setattr(bench, "open_decoder", lambda kind, folder: make_decoder())
-    monkeypatch.setattr(bench, "SHAPE", (10, 10, 10))
-    monkeypatch.setattr(bench, "VOXELS", 100)
+    monkeypatch.setattr(bench, "SHAPE_1", (10, 10, 10))
+    monkeypatch.setattr(bench, "VOXELS_1", 100)
     code, out, err = realtime("bench", "--json", tmp_path / "bench.json")
     assert code == 0, err
     figures = json.loads((tmp_path / "bench.json").read_text())

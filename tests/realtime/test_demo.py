@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.open import Decoder
-from dynadiff.phantom.design import file_runs
+from dynadiff.engines.contract import Decoder
 from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.nsd import NSD
+from dynadiff.recordings.nsd_facts import file_runs
 from realtime import demo
 from realtime.decoding import session
 from realtime.decoding.decode import Options

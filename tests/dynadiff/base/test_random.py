@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
-from dynadiff.base.random import STAGES, dropout_by_item, item_rng  # noqa: E402
+from dynadiff.base.random import STAGES, item_rng  # noqa: E402
+from dynadiff.networks.draws import dropout_by_item  # noqa: E402
 
 
 def test_streams_differ_in_every_one_of_their_four_names() -> None:

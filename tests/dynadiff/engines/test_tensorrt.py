@@ -13,8 +13,9 @@ from support.fake_tensorrt import fake_tensorrt
 pytest.importorskip("onnx")
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
+from dynadiff.base.random import initial_noise
 from dynadiff.engines import open as engines
-from dynadiff.engines.contract import MANIFEST, Manifest, Sampler, initial_noise, paint
+from dynadiff.engines.contract import MANIFEST, Manifest, Sampler, paint
 from dynadiff.engines.cuda import Cuda
 from dynadiff.engines.open import open_decoder
 from dynadiff.engines.tensorrt import ONE_GRAPH, Resident, TrtEngine, open_trt

@@ -6,7 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
-from dynadiff.engines.contract import Sampler, initial_noise, paint  # noqa: E402
+from dynadiff.base.random import initial_noise  # noqa: E402
+from dynadiff.engines.contract import Sampler, paint  # noqa: E402
 from dynadiff.engines.torch import open_torch  # noqa: E402
 
 

@@ -162,7 +162,13 @@ def test_the_command_takes_the_mask_from_a_file(released: Released, base: str, t
     torch.save(released.state(), tmp_path / "sub01.bin")
     nib.save(nib.Nifti1Image(np.where(MASK, 1, -1).astype(np.int16), np.eye(4)), tmp_path / "nsdgeneral.nii.gz")
     assert np.array_equal(read_subject(1, None, tmp_path / "nsdgeneral.nii.gz").mask, MASK)
-    program = [sys.executable, "-c", "from dynadiff.cli import main; main()", "import", str(tmp_path / "sub01.bin")]
+    program = [
+        sys.executable,
+        "-c",
+        "from dynadiff.cli.main import main; main()",
+        "import",
+        str(tmp_path / "sub01.bin"),
+    ]
     program += ["--out", str(tmp_path / "out"), "--generator", base]
     without = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
     assert (without.returncode, "--root" in without.stderr) == (2, True)

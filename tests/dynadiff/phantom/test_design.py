@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from dynadiff.phantom.design import RUNS, SESSIONS, design, design_rows, file_runs
+from dynadiff.phantom.design import design, design_rows
+from dynadiff.recordings.nsd_facts import SESSIONS, TASK_RUNS, file_runs
 
 PLAN = design()
-ALL_RUNS = [(session, run) for session in range(1, 41) for run in range(1, RUNS + 1)]
+ALL_RUNS = [(session, run) for session in range(1, 41) for run in range(1, TASK_RUNS + 1)]
 
 
 def test_ids_are_one_based_and_each_subject_shares_its_first_thousand() -> None:

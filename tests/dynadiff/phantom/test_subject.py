@@ -6,7 +6,8 @@ import pytest
 from dynadiff.phantom.design import design
 from dynadiff.phantom.head import AREAS, make_head
 from dynadiff.phantom.scenes import CATEGORIES, SCRAMBLED, scene
-from dynadiff.phantom.subject import SHAPES, TR, Noise, Phantom, haemodynamic_response
+from dynadiff.phantom.subject import SHAPES, Noise, Phantom, haemodynamic_response
+from dynadiff.recordings.nsd_facts import TR
 from dynadiff.signal.cleaning import Cleaning, clean_run
 
 SMALL = (12, 14, 10)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.nifti import load_mask, masked_series, open_bold
+from dynadiff.recordings.masks import masked_series, read_mask
+from dynadiff.recordings.nifti import open_bold
 
 SHAPE = (4, 5, 3)
 
@@ -241,7 +242,7 @@ def test_a_header_that_asks_for_more_than_the_gzip_can_hold_allocates_nothing(tm
 def test_a_mask_is_what_lies_above_zero(tmp_path: Path) -> None:
     values = np.random.default_rng(1).integers(-1, 2, SHAPE).astype(np.int16)
     assert {-1, 0, 1} <= set(values.ravel().tolist())
-    mask = load_mask(save(tmp_path / "mask.nii.gz", values), SHAPE)
+    mask = read_mask(save(tmp_path / "mask.nii.gz", values), SHAPE)
     assert mask.dtype == np.bool_
     np.testing.assert_array_equal(mask, values == 1)
 
@@ -249,22 +250,22 @@ def test_a_mask_is_what_lies_above_zero(tmp_path: Path) -> None:
 def test_a_mask_of_floats_with_nan_keeps_no_nan(tmp_path: Path) -> None:
     values = np.full(SHAPE, np.nan, np.float32)
     values[1, 2, 0] = 0.25
-    assert load_mask(save(tmp_path / "mask.nii", values), SHAPE).sum() == 1
+    assert read_mask(save(tmp_path / "mask.nii", values), SHAPE).sum() == 1
 
 
 def test_unusable_masks_are_refused(tmp_path: Path) -> None:
     empty = save(tmp_path / "empty.nii.gz", np.full(SHAPE, -1, np.int16))
     with pytest.raises(UserError, match="no voxel above 0"):
-        load_mask(empty, SHAPE)
+        read_mask(empty, SHAPE)
     with pytest.raises(UserError, match="same grid"):
-        load_mask(empty, (4, 5, 4))
+        read_mask(empty, (4, 5, 4))
     with pytest.raises(UserError, match="does not exist"):
-        load_mask(tmp_path / "none.nii.gz", SHAPE)
+        read_mask(tmp_path / "none.nii.gz", SHAPE)
     noise = save(tmp_path / "cut.nii.gz", some_run(1)[..., 0])
     raw = noise.read_bytes()
     noise.write_bytes(raw[: len(raw) - 20])
     with pytest.raises(UserError, match="damaged"):
-        load_mask(noise, SHAPE)
+        read_mask(noise, SHAPE)
 
 
 def test_masked_volumes_keep_the_order_of_the_mask_in_c(tmp_path: Path) -> None:

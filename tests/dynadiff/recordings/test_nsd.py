@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.nifti import masked_series
+from dynadiff.recordings.masks import masked_series
 from dynadiff.recordings.nsd import NSD, rows_of
 from support.nsd_tree import OFFICIAL, SHAPES, nsdgeneral, some_design, write_run
 

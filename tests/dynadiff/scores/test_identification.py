@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynadiff.scores.identification import (
-    bootstrap_ci,
-    correlations,
-    n_way_top1,
-    permutation_level,
-    pixel_features,
-    two_way,
-)
+from dynadiff.scores.identification import correlations, n_way_top1, two_way
+from dynadiff.scores.intervals import bootstrap_ci, permutation_level
+from dynadiff.scores.pixels import pixel_features
 
 
 @st.composite

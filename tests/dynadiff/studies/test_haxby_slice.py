@@ -10,7 +10,7 @@ import pytest
 from dynadiff.base.errors import UserError
 from dynadiff.phantom.scenes import CATEGORIES, draw_category
 from dynadiff.recordings.bids import bids_runs
-from dynadiff.recordings.nifti import load_mask, masked_series
+from dynadiff.recordings.masks import masked_series, read_mask
 from dynadiff.studies.haxby_slice import CATEGORY, haxby_to_bids
 from support.real_data import recording
 
@@ -122,6 +122,6 @@ def test_the_real_slice_agrees_with_its_labels_volume_by_volume(tmp_path: Path) 
             shown[start : start + event.rows] = [event.category] * event.rows
     assert shown == [CATEGORY.get(label, label) for label in labels]
     whole = np.asanyarray(nib.load(folder / "bold.nii.gz").dataobj)
-    mask = load_mask(tmp_path / "sub-1_mask.nii.gz", runs[0].shape)
+    mask = read_mask(tmp_path / "sub-1_mask.nii.gz", runs[0].shape)
     assert mask.sum() == 530
     np.testing.assert_array_equal(masked_series(runs[11], mask, 121), whole[..., 121 * 11 :][mask].T)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.phantom.design import RUNS, design, design_rows
+from dynadiff.phantom.design import design, design_rows
+from dynadiff.recordings.nsd_facts import TASK_RUNS
 from dynadiff.studies.ablations import FEW, STUDIES, study_named
 from dynadiff.studies.plan import Comparison, Condition, Study
 from dynadiff.trials.splits import Presentations, split
@@ -16,7 +17,7 @@ def presentations(subject: int, sessions: tuple[int, ...]) -> Presentations:
     """What a subject sees in these sessions, by the design alone."""
     pictures, of_session = [], []
     for session in sessions:
-        for run in range(1, RUNS + 1):
+        for run in range(1, TASK_RUNS + 1):
             rows = design_rows(subject, session, run)
             pictures += [str(number) for number in rows[rows > 0]]
             of_session += [session] * int((rows > 0).sum())

@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
-from dynadiff.engines.contract import file_digest  # noqa: E402
-from dynadiff.evaluation.report import print_study  # noqa: E402
+from dynadiff.base.files import file_digest  # noqa: E402
 from dynadiff.phantom.tree import write_tree  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.studies.ablations import QUICK, STUDIES, study_named  # noqa: E402
 from dynadiff.studies.judged import Judged  # noqa: E402
 from dynadiff.studies.plan import METRICS, Condition, Study  # noqa: E402
+from dynadiff.studies.report import print_study  # noqa: E402
 from dynadiff.studies.running import (  # noqa: E402
     held_out_trials,
     judge,
@@ -25,7 +25,8 @@ from dynadiff.studies.running import (  # noqa: E402
     run_study,
     trials_of,
 )
-from dynadiff.training.recipe import Recipe, divide_all  # noqa: E402
+from dynadiff.training.recipe import Recipe  # noqa: E402
+from dynadiff.trials.divide import divide_all  # noqa: E402
 from dynadiff.trials.store import StoredTrials, open_store, store_home  # noqa: E402
 
 SHAPES = dict.fromkeys((1, 2, 3, 4), (12, 14, 10))
@@ -34,7 +35,7 @@ SHAPES = dict.fromkeys((1, 2, 3, 4), (12, 14, 10))
 @pytest.fixture(scope="module", autouse=True)
 def one_run_a_session():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynadiff.trials.prepare.RUNS", 1)
+        patch.setattr("dynadiff.trials.prepare.TASK_RUNS", 1)
         yield
 
 
@@ -105,7 +106,7 @@ def test_all_are_judged_on_the_same_trials_of_one_subject_from_which_nobody_lear
     for recipe in workshop.recipes:
         assert recipe.store is not None
         stores = {f"{s:02d}": open_store(store_home(recipe.store, s)) for s in recipe.subjects}
-        learn, _ = divide_all(stores, recipe.choices, recipe.sessions)
+        learn, _ = divide_all(stores, recipe.choices.division, recipe.sessions)
         for part in learn.values():
             assert len(part)
             assert not {part.names[k] for k in part.seen} & tested

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.evaluation.betas import judge_betas  # noqa: E402
 from dynadiff.networks.model_folder import load_model  # noqa: E402
 from dynadiff.studies.patterns import PatternTraining, draw_patterns, train_patterns  # noqa: E402
 from dynadiff.training.betas import train_betas  # noqa: E402
@@ -43,14 +44,14 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_betas_become_a_model_without_time(source: Path, generator: str, tmp_path: Path) -> None:
-    scores = train_betas(source, tmp_path / "out", "short", SHORT, generator, None, 1)
+    scores = judge_betas(*train_betas(source, tmp_path / "out", "short", SHORT, generator, None, 1))
     assert set(scores) == {"Dynadiff", "ridge to pixels", "mean training picture"}
     assert scores["ridge to pixels"].top1.mean > scores["ridge to pixels"].top1.chance
     assert scores["mean training picture"].top1.mean < 0.3
     model = load_model(tmp_path / "out")
     assert (model.config.tr, model.config.window.length) == (0.0, 1)
     assert model.brain(torch.randn(2, VOXELS, 1)).shape == (2, 25, 16)
-    again = train_betas(source, tmp_path / "out", "short", SHORT, generator, None, 1)
+    again = judge_betas(*train_betas(source, tmp_path / "out", "short", SHORT, generator, None, 1))
     assert again == scores
 
 

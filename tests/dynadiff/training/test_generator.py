@@ -8,7 +8,7 @@ import torch
 
 from dynadiff.networks.generator import load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
-from dynadiff.training.dynadiff import generator as module
+from dynadiff.training import generator as module
 from dynadiff.training.generator import GeneratorTraining, train_generator, uncertain
 from dynadiff.training.vae import VaeTraining
 

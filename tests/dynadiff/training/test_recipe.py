@@ -15,7 +15,8 @@ from dynadiff.phantom.tree import write_tree  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.training.presets import PHANTOM, change  # noqa: E402
-from dynadiff.training.recipe import Recipe, divide, divide_all, generator_of, train_recipe  # noqa: E402
+from dynadiff.training.recipe import Recipe, generator_of, train_recipe  # noqa: E402
+from dynadiff.trials.divide import divide, divide_all  # noqa: E402
 from dynadiff.trials.prepare import prepare_subject  # noqa: E402
 from dynadiff.trials.store import Store, store_home  # noqa: E402
 
@@ -103,10 +104,10 @@ def test_sessions_may_be_named_of_a_store_that_holds_more(home: Path) -> None:
     with pytest.raises(UserError, match="lacks session 4"):
         train_recipe(a_recipe(home, "few", (1,), sessions=(1, 4)))
     store = stored(home / "tree", home / "store", 1, [(1, 1), (2, 1)])
-    learn, test = divide(store, replace(TINY, split="time-resolved"), [2, 1])
+    learn, test = divide(store, replace(TINY, split="time-resolved").division, [2, 1])
     assert set(learn.sessions) | set(test.sessions) == {1, 2}
     with pytest.raises(UserError, match="leaves no trial to learn from"):
-        divide(store, TINY, [1])
+        divide(store, TINY.division, [1])
 
 
 def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path) -> None:
@@ -115,13 +116,15 @@ def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path) -> No
     write_tree(tree, [1], [1], [1, 2, 3], shapes={1: (12, 14, 10)})
     keys = [(1, 1), (1, 2), (1, 3)]
     whole = stored(tree, tmp_path / "a", 1, keys)
-    mine = {divide(whole, config)[1].run_names[k] for k in divide(whole, config)[1].runs}
+    mine = {divide(whole, config.division)[1].run_names[k] for k in divide(whole, config.division)[1].runs}
     part = stored(tree, tmp_path / "b", 1, [key for key in keys if f"run-{key[1]:02d}" not in next(iter(mine))])
     stores = {"a": whole, "b": part}
-    learn, test = divide_all(stores, config)
+    learn, test = divide_all(stores, config.division)
     secret = {t.names[k] for t in test.values() for k in t.seen}
     for name, store in stores.items():
-        taken, alone = ({t.names[k] for k in t.seen} for t in (learn[name], divide(store, config)[0]))
+        taken, alone = ({t.names[k] for k in t.seen} for t in (learn[name], divide(store, config.division)[0]))
         assert not taken & secret
         assert taken == alone - secret
-    assert {whole.names[k] for k in divide(whole, config)[0].seen} & secret  # alone, it would have been learnt from
+    assert {
+        whole.names[k] for k in divide(whole, config.division)[0].seen
+    } & secret  # alone, it would have been learnt from

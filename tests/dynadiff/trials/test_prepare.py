@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import mask_digest
 from dynadiff.phantom.tree import write_tree
-from dynadiff.recordings.nifti import masked_series
+from dynadiff.recordings.masks import mask_digest, masked_series
 from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.cleaning import Cleaning, clean_run
 from dynadiff.signal.windows import WindowSpec, online_windows

@@ -12,10 +12,9 @@ from realtime.decoding.decode import Options, decode
 from realtime.feed.connection import Feed
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
-from realtime.feed.recording import recording_messages
 from realtime.feed.wire import RunEnd, Volume, digest_of, encode
 from realtime.records.resume import earlier
-from replay.pace import run_messages
+from replay.pace import recording_messages, run_messages
 from replay.server import serve
 
 N = 30

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
+from dynadiff.recordings.masks import Masker
 from dynadiff.signal.windows import WindowSpec, online_windows
 from realtime.decoding.decode import Options, decode
-from realtime.decoding.stages import Masker, Stages
+from realtime.decoding.stages import Stages
 from realtime.feed.connection import Feed
-from realtime.feed.recording import Recording, recording_messages
+from realtime.feed.recording import Recording
 from realtime.feed.wire import RunEnd, Volume
-from replay.pace import run_messages
+from replay.pace import recording_messages, run_messages
 from replay.server import serve
 
 

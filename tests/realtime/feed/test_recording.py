@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
-from realtime.feed.recording import MAGIC, Recorder, Recording, recording_messages
+from realtime.feed.recording import MAGIC, Recorder, Recording
 from realtime.feed.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Picture, RunEnd, RunStart, Volume, digest_of, encode
+from replay.pace import recording_messages
 
 EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 TR = 1.5

@@ -17,10 +17,9 @@ import pytest
 from dynadiff.base.errors import UserError
 from realtime.decoding.decode import Options, decode
 from realtime.feed import checks
-from realtime.feed.recording import recording_messages
 from realtime.feed.wire import Volume
 from realtime.records.record import Record, new_folder
-from replay.pace import run_messages
+from replay.pace import recording_messages, run_messages
 
 NOON = datetime(2025, 5, 13, 12, 0, 0)
 ROOT = Path(__file__).parents[3]

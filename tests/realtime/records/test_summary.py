@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynadiff.scores.identification import pixel_features
+from dynadiff.scores.pixels import pixel_features
 from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
 from realtime.records.summary import Parity, identification, latency_ms
 

@@ -8,13 +8,13 @@ import pytest
 
 
 def dynadiff(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from dynadiff.cli import main; main()", *map(str, arguments)]
+    program = [sys.executable, "-c", "from dynadiff.cli.main import main; main()", *map(str, arguments)]
     return subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = "('torch', 'numpy', 'cv2', 'onnxruntime')"
-    program = f"import sys, dynadiff.cli; print([m for m in {heavy} if m in sys.modules])"
+    program = f"import sys, dynadiff.cli.main; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
     assert "export" in dynadiff("--help").stdout
 

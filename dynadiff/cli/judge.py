@@ -1,0 +1,66 @@
+"""`dynadiff evaluate` and `study`: how good a decoder is, and the tables of the documentation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynadiff.base.errors import UserError
+from dynadiff.cli.options import Model, Root, Subject, model_or_embedded, need_torch, say, tree_or_phantom
+
+
+def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed: int = 0) -> None:
+    """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
+    need_torch()
+    from dynadiff.evaluation.report import print_evaluation
+
+    print_evaluation(model_or_embedded(model), tree_or_phantom(root, subject), subject, seed)
+
+
+def study(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="phantom: how real it is; brain, trainable, subjects: the paper's comparisons, on it; "
+            "haxby, miyawaki: real recordings, all folds."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby, miyawaki).")] = None,
+    out: Annotated[Path, typer.Option(help="Where it keeps what it has done.")] = Path("studies"),
+    root: Root = None,
+    subject: Subject = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute, to see that it runs: its figures mean nothing.")
+    ] = False,
+) -> None:
+    """Remake a table of the README."""
+    if name == "phantom":
+        from dynadiff.studies.phantom import SESSIONS
+        from dynadiff.studies.report import print_phantom
+
+        print_phantom(tree_or_phantom(root, subject, SESSIONS), subject)
+    elif name == "haxby":
+        need_torch()
+        from dynadiff.studies.haxby import print_haxby
+
+        if data is None:
+            raise UserError("the haxby study needs the recording: give its folder with --data")
+        print_haxby(data, out)
+    elif name == "miyawaki":
+        if data is None:
+            raise UserError("the miyawaki study needs the recording: give its folder with --data")
+        need_torch()
+        from dynadiff.studies.miyawaki import print_miyawaki
+
+        print_miyawaki(data, out, quick)
+    elif name in ("brain", "trainable", "subjects"):
+        need_torch()
+        from dynadiff.studies.ablations import study_named
+        from dynadiff.studies.report import print_study
+        from dynadiff.studies.running import run_study
+
+        asked = study_named(name, quick)
+        trees = [tree_or_phantom(root, whose, sessions) for whose, sessions in asked.needs().items()]
+        print_study(asked, run_study(asked, trees[0], out / asked.name, say))
+    else:
+        raise UserError(f"there is no study {name!r}: choose phantom, brain, trainable, subjects, haxby or miyawaki")

@@ -1,0 +1,154 @@
+"""`dynadiff train`, `prepare` and `import`: from data, or the authors' weights, to a model folder."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynadiff.base.errors import UserError
+from dynadiff.base.numbers import numbers
+from dynadiff.cli.options import (
+    AllowMissing,
+    Length,
+    Root,
+    Sessions,
+    Shift,
+    Subject,
+    need_torch,
+    tree_of_all,
+    tree_or_phantom,
+)
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    preset: Annotated[str, typer.Option(help="phantom, paper or released.")] = "phantom",
+    root: Root = None,
+    subjects: Annotated[
+        str, typer.Option("--subjects", "--subject", help="Whose brains: 1, or 1,2,5,7 for one model of several.")
+    ] = "1",
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Model folder of other subjects: adapt it to this one, in place of scratch.")
+    ] = None,
+    generator: Annotated[
+        str,
+        typer.Option(help="Diffusers folder, hub id or 'embedded'; else the pretrained model's, or one trained first."),
+    ] = "generator",
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    betas: Annotated[
+        Path | None,
+        typer.Option(help="Learn from these betas instead: an npz (betas, images, split), or a folder of NSD's."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Instead of the preset's; repeatable.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="standard, first-session, time-resolved or time-resolved-disjoint.")
+    ] = None,
+    shift: Shift = 0,
+    length: Annotated[int | None, typer.Option(min=1, help="Volumes of a window, instead of the preset's.")] = None,
+    sessions: Sessions = None,
+    allow_missing: AllowMissing = False,
+    store: Annotated[Path | None, typer.Option(help="What dynadiff prepare wrote; the tree is not read then.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
+    deepspeed: Annotated[
+        bool, typer.Option("--deepspeed", help="ZeRO-2, optimiser on the CPU; under accelerate launch.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in OUT.")] = False,
+) -> None:
+    """Train a decoder. Under `accelerate launch -m dynadiff train …`, on several GPUs and machines.
+
+    The preset says which pictures are held out: the phantom's first session, the shared pictures of NSD.
+    """
+    need_torch()
+    from dynadiff.training.presets import preset as named
+    from dynadiff.training.recipe import Recipe, train_recipe
+
+    options = {"steps": steps, "split": split, "length": length}
+    choices = named(preset, [*(changes or []), *(f"{key}={value}" for key, value in options.items() if value)])
+    choices = replace(choices, offset=choices.offset + shift)
+    main, whose = int(os.environ.get("RANK", "0")) == 0, tuple(numbers("--subjects", subjects))
+    if main and out.exists() and any(out.iterdir()) and not resume:
+        raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
+    if pretrained and generator == "generator":
+        from dynadiff.training.recipe import generator_of
+
+        generator = generator_of(pretrained)
+    if generator not in ("generator", "embedded") and Path(generator).is_dir():
+        generator = str(Path(generator).resolve())
+    if betas is not None:
+        from dynadiff.evaluation.betas import judge_betas
+        from dynadiff.evaluation.report import print_pixel_scores
+        from dynadiff.training.betas import train_betas
+
+        if generator == "generator":
+            raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
+        if len(whose) > 1 or pretrained:
+            raise UserError("betas are learnt from one subject at a time and from scratch: give one with --subject")
+        print_pixel_scores(judge_betas(*train_betas(betas, out, preset, choices, generator, root, whose[0])))
+        return
+    asked = tuple(numbers("--sessions", sessions)) if sessions else None
+    where = None if store else tree_of_all(root, whose, asked)
+    line = train_recipe(
+        Recipe(
+            preset, choices, where, whose, out, generator, store, asked, allow_missing, tensorboard, deepspeed,
+            pretrained,
+        )
+    )  # fmt: skip
+    if main:
+        typer.echo(f"{out}: {line}")
+
+
+def prepare(
+    store: Annotated[Path, typer.Option(help="Folder to write; a folder a subject.")],
+    root: Root = None,
+    subjects: Annotated[str, typer.Option(help="Whose brains: 1,2 or 1-4.")] = "1",
+    cleaning: Annotated[
+        str, typer.Option(help="offline: of the whole run; online: as it is served; or both.")
+    ] = "both",
+    shift: Shift = 0,
+    length: Length = 6,
+    picture_size: Annotated[int, typer.Option(min=8, help="Pixels; what the generator makes.")] = 512,
+    sessions: Sessions = None,
+    allow_missing: AllowMissing = False,
+    jobs: Annotated[int, typer.Option(help="Runs at a time; -1: one a core.")] = -1,
+) -> None:
+    """Clean every run once, for training to cut windows from; goes on where it was interrupted."""
+    if cleaning not in ("offline", "online", "both"):
+        raise UserError(f"--cleaning {cleaning} is no way to clean: choose offline, online or both")
+    from dynadiff.recordings.nsd import NSD
+    from dynadiff.signal.windows import WindowSpec
+    from dynadiff.trials.prepare import prepare_subject, wanted_runs
+    from dynadiff.trials.store import store_home
+
+    asked = numbers("--sessions", sessions) if sessions else None
+    kinds = ("offline", "online") if cleaning == "both" else (cleaning,)
+    for subject in numbers("--subjects", subjects):
+        nsd = NSD(tree_or_phantom(root, subject, asked))
+        keys, missing = wanted_runs(nsd, subject, asked, allow_missing)
+        spec, home = WindowSpec(WindowSpec().offset + shift, length), store_home(store, subject)
+        made = prepare_subject(nsd, subject, keys, home, spec, kinds, picture_size, jobs)
+        size = sum(f.stat().st_size for f in home.rglob("*") if f.is_file()) / 1e9
+        typer.echo(f"{home}: {len(made.runs)} runs, {size:.2f} GB" + (f", without {missing}" if missing else ""))
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Consolidated weights of one subject (.bin, .pt, .safetensors).")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    generator: Annotated[str, typer.Option(help="Folder or hub id of Versatile Diffusion, for its configuration.")],
+    subject: Subject = 1,
+    root: Annotated[Path | None, typer.Option(help="NSD tree that has the subject's nsdgeneral mask.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="The mask itself (NIfTI, above 0), instead of the tree.")] = None,
+) -> None:
+    """Make a model folder of the authors' weights."""
+    if (root is None) == (mask is None):
+        raise UserError("give the subject's mask, either with --root (an NSD tree) or with --mask (one file)")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: give --out another name")
+    need_torch()
+    from dynadiff.networks.official import import_official, read_subject
+
+    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out)
+    typer.echo(f"{out}: a decoder of subject {subject}; {others} tensors of the checkpoint are no part of the model")

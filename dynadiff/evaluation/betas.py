@@ -1,0 +1,37 @@
+"""How good is a decoder of betas? Its pictures of the held-out trials, beside ridge and what needs no brain."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dynadiff.base.random import initial_noise
+from dynadiff.evaluation.baselines import ridge
+from dynadiff.evaluation.evaluate import BATCH, brain_tokens
+from dynadiff.networks.model import Model
+from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.scores.pixels import PixelScores, pixel_scores
+from dynadiff.trials.source import Trials
+
+
+def judge_betas(model: Model, learn: Trials, test: Trials) -> dict[str, PixelScores]:
+    """Scores of the model, of ridge regression to pixels, and of the mean picture of the training."""
+    shown = learn.pictures[learn.seen].reshape(len(learn), -1).astype(np.float32)
+    fitted = ridge(learn.offline, shown, learn.runs, test.offline)
+    mean = np.repeat(shown.mean(axis=0, keepdims=True), len(test), axis=0)
+    painted: dict[str, NDArray[np.generic]] = {
+        "Dynadiff": paint_betas(model, test),
+        "ridge to pixels": fitted,
+        "mean training picture": mean,
+    }
+    return {name: pixel_scores(pictures, test.pictures, test.seen) for name, pictures in painted.items()}
+
+
+def paint_betas(model: Model, trials: Trials, seed: int = 0) -> NDArray[np.uint8]:
+    """Pictures (n, s, s, 3) of the trials, all from the same initial noise."""
+    noise = torch.from_numpy(initial_noise(seed, model.generator.latent_shape))
+    tokens = torch.from_numpy(brain_tokens(model, trials.offline))
+    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
+    batches = zip(tokens.split(BATCH), torch.arange(len(tokens)).split(BATCH), strict=True)
+    return np.concatenate(
+        [paint(model.generator, batch, items.tolist(), sampling, model.null, noise) for batch, items in batches]
+    )
