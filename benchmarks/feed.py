@@ -21,7 +21,7 @@ import numpy as np
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys, feed_keys, make_keys
 from realtime.feed.order import Position
-from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
+from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, pack
 from replay.server import serve
 
 CASES = [("<i2", n, link) for link in ("plain", "CURVE") for n in (1, 3)] + [("<f4", 1, "plain")]
@@ -38,13 +38,13 @@ def run(n: int, step: float, dtype: str) -> Iterator[tuple[float, Message]]:
         run_uid="benchmark", name="benchmark", subject="noise", session=1, run=1, tr=max(step, 1e-3),
         n_volumes=n, shape=SHAPE, dtype=dtype, affine=affine, source="replayed",
     )  # fmt: skip
-    position = position.after(start, digest_of(encode(start)))
+    position = position.after(start, digest_of(pack(start)))
     yield 0.0, start
     for index in range(n):
         end = (index + 1) * step
         data = noise[index % len(noise)]
         volume = Volume(seq=index + 1, run_uid="benchmark", index=index, t_acquired=end, data=data)
-        position = position.after(volume, digest_of(encode(volume)))
+        position = position.after(volume, digest_of(pack(volume)))
         yield end, volume
     yield n * step, position.ending("complete")
 

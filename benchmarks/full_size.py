@@ -86,7 +86,7 @@ def torch_float32(folder: Path, name: str) -> Facts:
     """What torch makes of the inputs, with the step that computes both halves in full and adapters unmerged."""
     import torch
 
-    from dynadiff.networks.generator import decode
+    from dynadiff.networks.generator import decode_latents
     from dynadiff.networks.sampling import Step
 
     model = model_of(name)
@@ -98,7 +98,7 @@ def torch_float32(folder: Path, name: str) -> Facts:
         elif name == "step":
             result = Step(model.generator.unet)(*given)
         else:
-            result = (decode(model.generator, *given) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255
+            result = (decode_latents(model.generator, *given) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255
         seconds = perf_counter() - start
     np.save(folder / f"{name}.npy", result.numpy())
     return {"call_s": seconds, "std": float(result.std())}

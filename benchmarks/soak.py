@@ -24,7 +24,7 @@ import numpy as np
 from realtime.feed.connection import Feed
 from realtime.feed.order import Position
 from realtime.feed.recording import Recorder, Recording
-from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, encode
+from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, pack
 from replay.faults import Faults, relay
 from replay.server import serve
 
@@ -41,13 +41,13 @@ def run_messages(number: int, volumes: int, speed: float) -> Iterator[tuple[floa
         run_uid=uid, name=uid, subject="noise", session=1, run=number + 1, tr=TR, n_volumes=volumes,
         shape=SHAPE, dtype="<i2", affine=affine, source="replayed",
     )  # fmt: skip
-    position = position.after(start, digest_of(encode(start)))
+    position = position.after(start, digest_of(pack(start)))
     yield 0.0, start
     for index in range(volumes):
         end = (index + 1) * TR
         data = np.asfortranarray(noise.integers(0, 3000, SHAPE).astype("<i2"))
         volume = Volume(seq=index + 1, run_uid=uid, index=index, t_acquired=end, data=data)
-        position = position.after(volume, digest_of(encode(volume)))
+        position = position.after(volume, digest_of(pack(volume)))
         yield end / speed, volume
     yield volumes * TR / speed, position.ending("complete")
 

@@ -4,19 +4,16 @@ The folder is filled under a temporary name beside its final one, written throug
 holds a lock: a second builder of the same folder waits, and what a killed one left behind is removed by the next.
 """
 
-import errno
-import fcntl
 import glob
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import file_digest, flush
+from dynadiff.base.files import FULL, file_digest, flush, locked
 from dynadiff.engines.contract import MANIFEST, Manifest
 
 EXPORTER = 2  # see Build.exporter
@@ -39,18 +36,19 @@ def building(out: Path, say: Say = print) -> Iterator[None]:
     out = out.resolve()
     if out.exists() and not (out / MANIFEST).exists():
         raise UserError(f"{out} exists and is no engine folder: give --out another name")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(out.parent / f".{out.name}.lock", lambda: say(f"waiting for another process that builds {out}"))
-    except OSError as error:
-        raise UserError(f"cannot write to {out.parent} ({error.strerror}): give another folder with --out") from None
-    try:
+    with ExitStack() as held:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(
+                locked(out.parent / f".{out.name}.lock", lambda: say(f"waiting for another process that builds {out}"))
+            )
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {out.parent} ({error.strerror}): give another folder with --out"
+            ) from None
         for left in out.parent.glob(f".{glob.escape(out.name)}-*.part"):  # of a builder that was killed
             shutil.rmtree(left)
         yield
-    finally:
-        (out.parent / f".{out.name}.lock").unlink(missing_ok=True)
-        os.close(lock)
 
 
 def place_engine(out: Path, fill: Fill, needed: int = 0) -> Manifest:
@@ -69,7 +67,7 @@ def place_engine(out: Path, fill: Fill, needed: int = 0) -> Manifest:
             manifest.save(folder)
             _write_through(folder)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             wanted = max(needed, sum(path.lstat().st_size for path in folder.iterdir()))
             raise _full(out, wanted, shutil.disk_usage(out.parent).free) from None
@@ -87,21 +85,6 @@ def _full(out: Path, needed: int, free: int) -> UserError:
         f"the disk is too full for {out}: it takes at least {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free: "
         "make room, or give --out a folder on another disk"
     )
-
-
-def _lock(path: Path, wait: Callable[[], object]) -> int:
-    """A descriptor that holds the lock file; whoever held it before may have removed the file, then it is made anew."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
-        os.close(lock)
 
 
 def _write_through(folder: Path) -> None:

@@ -24,7 +24,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
 from dynadiff.networks.brain import BrainModule
-from dynadiff.networks.generator import Generator, decode, to_pixels
+from dynadiff.networks.generator import Generator, decode_latents, to_pixels
 
 
 class Brain(nn.Module):
@@ -93,7 +93,7 @@ class VaeDecoder(nn.Module):
         self.vae = nn.Module.to(generator.vae, dtype)  # registered, so that an exporter finds its weights
 
     def forward(self, latent: Tensor) -> Tensor:
-        return to_pixels(decode(self.generator, latent.to(self.dtype)).float())
+        return to_pixels(decode_latents(self.generator, latent.to(self.dtype)).float())
 
 
 class GuidedHalf(AttnProcessor2_0):  # type: ignore[misc]  # diffusers has no types

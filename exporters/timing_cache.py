@@ -3,11 +3,10 @@
 It only makes the next build quicker. A cache of something else, or a damaged one, is not used and not an error.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from dynadiff.base.files import atomic
 from dynadiff.phantom.tree import cache_root
 
 
@@ -28,7 +27,5 @@ class TimingCache:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
-            file.write(memoryview(cache.serialize()))
-        os.replace(file.name, self.path)
+        with atomic(self.path) as new:
+            new.write_bytes(memoryview(cache.serialize()))

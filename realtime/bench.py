@@ -26,9 +26,7 @@ from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import OnlineWindows, WindowSpec
 from realtime.decoding.painter import Timed
 from realtime.engine_check import built, check
-from realtime.feed.wire import RunStart, Volume
-from realtime.feed.wire import decode as unpack
-from realtime.feed.wire import encode as pack
+from realtime.feed.wire import RunStart, Volume, pack, unpack
 from realtime.records.record import Record, versions
 
 PICTURES, WARM = 30, 3  # of the engine, after some that are not counted

@@ -24,9 +24,9 @@ from realtime.feed.wire import (
     RunEnd,
     Status,
     WireError,
-    decode,
     digest_of,
-    encode,
+    pack,
+    unpack,
 )
 
 CREDIT = 8  # messages on their way to a consumer
@@ -60,7 +60,7 @@ class FeedLog:
 
     def publish(self, message: Message) -> Outgoing:
         """The next message of the run. WireError where it cannot come here, UserError without room for it."""
-        frames = encode(message)
+        frames = pack(message)
         self._held += sum(memoryview(frame).nbytes for frame in frames)
         if self._held > MAX_HELD and not isinstance(message, RunEnd):
             raise UserError(f"the run is larger than {MAX_HELD} bytes, which a feed does not hold: serve it in parts.")
@@ -72,7 +72,7 @@ class FeedLog:
         """What a consumer said."""
         consumer = self.consumers.get(identity)
         try:
-            said = decode(frames)
+            said = unpack(frames)
             match said:
                 case Hello():
                     consumer = self._join(identity, said)
@@ -86,7 +86,7 @@ class FeedLog:
                 case _:
                     raise WireError(f"a consumer does not say {type(said).__name__}.")
         except WireError as error:
-            return [(identity, encode(Refusal(reason=str(error)[:200])))]
+            return [(identity, pack(Refusal(reason=str(error)[:200])))]
         if consumer:
             self.reached[consumer.name] = max(self.reached.get(consumer.name, 0), consumer.acked)
         return self._due(identity)
@@ -127,7 +127,7 @@ class FeedLog:
     def _status(self, identity: bytes) -> tuple[bytes, list[Frame]]:
         sent, confirmed = self.consumers[identity].cursor, self.consumers[identity].name in self.confirmed
         status = Status(run_uid=self.run_uid, published=len(self._log), sent=sent, confirmed=confirmed)
-        return identity, encode(status)
+        return identity, pack(status)
 
     def _join(self, identity: bytes, hello: Hello) -> _Consumer:
         next_seq = hello.next_seq if hello.run_uid == self.run_uid else 0

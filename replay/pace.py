@@ -14,7 +14,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.recordings.run import Run
 from realtime.feed.order import Position
 from realtime.feed.recording import Recording
-from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume, WireError, digest_of, encode
+from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume, WireError, digest_of, pack
 
 MAX_PIXELS = 256  # of a picture's longer side: it is shown beside a reconstruction, not studied
 
@@ -36,7 +36,7 @@ def run_messages(
     try:
         position = Position()
         for due, message in _messages(run, run_uid, source, dummies):
-            position = position.after(message, digest_of(encode(message)))
+            position = position.after(message, digest_of(pack(message)))
             yield due / speed if speed else 0.0, message
         if position.n_volumes != run.n_volumes:
             raise WireError(f"it has {position.n_volumes} volumes, not the {run.n_volumes} it should.")
@@ -61,7 +61,7 @@ def recording_messages(path: Path, *, speed: float) -> Iterator[tuple[float, Mes
                 message = replace(message, source="replayed")
             case RunEnd():
                 message = position.ending(message.reason)
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
         yield due, message
 
 

@@ -8,14 +8,17 @@ import hashlib
 import json
 import platform
 import sys
-from dataclasses import asdict, dataclass, fields
-from typing import TypeVar
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from dynadiff.base.errors import UserError
 
 NETWORKS = ("brain", "step", "decoder")
 PRECISIONS = ("float32", "float16")
-T = TypeVar("T")
+NetworkName = Annotated[str, Meta(pattern=f"^({'|'.join(NETWORKS)})$")]
+Precision = Annotated[str, Meta(pattern=f"^({'|'.join(PRECISIONS)})$")]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Build:
 
     weights: dict[str, str]  # file of the model or of its generator to digest
     graphs: dict[str, str]  # file of an ONNX graph or of its external data to digest
-    networks: dict[str, Network]  # brain, step, decoder
-    precision: str  # that the networks compute in
+    networks: Annotated[dict[NetworkName, Network], Meta(min_length=3)]  # all of `NETWORKS`
+    precision: Precision  # that the networks compute in
     choices: dict[str, str | int | float]  # the exporter's and the builder's: opset, LoRA scale, guidance, flags, …
     libraries: dict[str, str]  # name to version of what wrote the engine
     exporter: int  # raised whenever the same model and libraries would give another engine
@@ -45,58 +48,6 @@ class Build:
         """Identity of the engine: sha256 over canonical JSON of the whole record."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-    @classmethod
-    def of_json(cls, raw: object) -> "Build":
-        """The inverse of ``asdict`` and JSON; ValueError where it is not one."""
-        record = _record(raw, cls)
-        networks = {name: _network(spec) for name, spec in _part(record, "networks", dict).items()}
-        precision = _part(record, "precision", str)
-        if tuple(sorted(networks)) != tuple(sorted(NETWORKS)) or precision not in PRECISIONS:
-            raise ValueError(f"networks {sorted(networks)} in {precision}")
-        return cls(
-            weights=_texts(record, "weights"),
-            graphs=_texts(record, "graphs"),
-            networks=networks,
-            precision=precision,
-            choices={name: _choice(name, value) for name, value in _part(record, "choices", dict).items()},
-            libraries=_texts(record, "libraries"),
-            exporter=_part(record, "exporter", int),
-            gpu=_part(record, "gpu", str),
-            targets=tuple(_as("targets", target, str) for target in _part(record, "targets", list)),
-            system=_part(record, "system", str),
-        )
-
-
-def _network(raw: object) -> Network:
-    record = _record(raw, Network)
-    return Network(_texts(record, "inputs"), _texts(record, "outputs"))
-
-
-def _record(raw: object, of: type[Build | Network]) -> dict[str, object]:
-    """A JSON object that has the fields of ``of`` and no other."""
-    record, names = _as(of.__name__, raw, dict), {field.name for field in fields(of)}
-    if set(record) != names:
-        raise ValueError(f"keys {sorted(set(record) ^ names)}")
-    return record
-
-
-def _texts(record: dict[str, object], name: str) -> dict[str, str]:
-    return {key: _as(key, value, str) for key, value in _part(record, name, dict).items()}
-
-
-def _choice(name: str, raw: object) -> str | int | float:
-    return raw if isinstance(raw, int | float) else _as(name, raw, str)
-
-
-def _part(record: dict[str, object], name: str, kind: type[T]) -> T:
-    return _as(name, record[name], kind)
-
-
-def _as(name: str, raw: object, kind: type[T]) -> T:
-    if not isinstance(raw, kind):
-        raise ValueError(f"{name} is {raw!r} and no {kind.__name__}")
-    return raw
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ steps faster in one go than one by one has a fourth call, ``sample``. This modul
 """
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.base.documents import read_document, write_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.engines.build import Build
@@ -74,19 +74,19 @@ class Manifest:
         return self.build.precision if self.build else "float32"
 
     def save(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        (folder / MANIFEST).write_text(write_document(self))
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
         """Read and check a manifest and the files it lists; an altered or missing file is the user's to mend."""
         path = folder / MANIFEST
         try:
-            manifest = cls._of_json(json.loads(path.read_text()))
+            manifest = cls.parse(path.read_bytes())
         except FileNotFoundError:
             raise UserError(
                 f"no engine in {folder}: make one with `dynadiff export onnx --model MODEL --out {folder}`"
             ) from None
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise UserError(
                 f"{path} is not an engine manifest of this version ({error}): export the engine again"
             ) from None
@@ -95,17 +95,15 @@ class Manifest:
         return manifest
 
     @classmethod
-    def _of_json(cls, raw: dict[str, Any]) -> "Manifest":
-        if set(raw) != {f.name for f in fields(cls)}:
-            raise ValueError(f"keys {sorted(set(raw) ^ {f.name for f in fields(cls)})}")
-        for name in raw["files"]:
+    def parse(cls, text: bytes | str) -> "Manifest":
+        """The manifest that a file says. Raises ValueError where it is none of an engine that was built."""
+        manifest = read_document(text, cls)
+        if manifest.build is None:
+            raise ValueError("it does not say how the engine was built")
+        for name in manifest.files:
             if name in ("", ".", "..", MANIFEST) or set(name) & set("/\\\0"):
                 raise ValueError(f"{name!r} is no name of a file in this folder")
-        nested = {
-            "cleaning": Cleaning(**raw["cleaning"]), "schedule": Schedule(**raw["schedule"]),
-            "latent_shape": tuple(raw["latent_shape"]), "build": Build.of_json(raw["build"]),
-        }  # fmt: skip
-        return cls(**raw | nested)
+        return manifest
 
     def check(self, folder: Path, name: str) -> None:
         """UserError unless the file is the one that was exported."""

@@ -36,7 +36,6 @@ class BrainConfig:
     blocks: int = 0  # residual blocks between activation and aggregation, as in MindEye; the published model has none
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", tuple(self.tokens))
         for name, known in (("timestep_layers", TIMESTEP_LAYERS), ("aggregation", AGGREGATIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(known)}")

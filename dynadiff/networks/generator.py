@@ -7,7 +7,7 @@ conditioned on image tokens. Knows pictures, latents and tokens; knows nothing o
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynadiff.assets import EMBEDDED
+from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.schedule import Schedule
@@ -26,6 +27,15 @@ from dynadiff.networks.versatile import load_unet
 CONFIG = "generator.json"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
 HUB_FILES = [CONFIG, *(f"{part}/*" for part in ("unet", "image_unet", "vae", "scheduler"))]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What ``generator.json`` says, see `Generator`."""
+
+    patch: int
+    picture_size: int
+    tokens: tuple[int, int]
 
 
 @dataclass
@@ -82,7 +92,7 @@ def posterior(generator: Generator, pictures: Tensor) -> tuple[Tensor, Tensor]:
     return normal.mean * scale, normal.std * scale
 
 
-def decode(generator: Generator, latents: Tensor) -> Tensor:
+def decode_latents(generator: Generator, latents: Tensor) -> Tensor:
     """Scaled latents (b, c, h, w) to pictures (b, 3, s, s), nominally in [-1, 1]."""
     packed = generator.vae.decode(latents / generator.vae.config.scaling_factor).sample
     return F.pixel_shuffle(packed, generator.patch)
@@ -109,8 +119,8 @@ def save_generator(generator: Generator, encoder: ImageEncoder | None, folder: P
         path.write_text(json.dumps(kept, indent=2) + "\n")
     if encoder is not None:
         encoder.save(folder / "image_encoder")
-    config = {"patch": generator.patch, "picture_size": generator.picture_size, "tokens": generator.tokens}
-    (folder / CONFIG).write_text(json.dumps(config) + "\n")
+    sizes = Sizes(generator.patch, generator.picture_size, generator.tokens)
+    (folder / CONFIG).write_text(json.dumps(asdict(sizes)) + "\n")
 
 
 def locate(name: str, beside: Path) -> Path:
@@ -152,7 +162,10 @@ def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
     size = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
     # a plain diffusers folder, such as Versatile Diffusion's image branch, has no generator.json: it is conditioned on
     # the 257 tokens of CLIP ViT-L/14
-    own = {"patch": 1, "picture_size": size, "tokens": (257, unet.config.cross_attention_dim)}
+    own = Sizes(patch=1, picture_size=size, tokens=(257, unet.config.cross_attention_dim))
     if (folder / CONFIG).exists():
-        own |= json.loads((folder / CONFIG).read_text())
-    return Generator(unet, vae, schedule, own["patch"], own["picture_size"], tuple(own["tokens"]))
+        try:
+            own = read_document((folder / CONFIG).read_bytes(), Sizes)
+        except ValueError as error:
+            raise UserError(f"{folder / CONFIG} is damaged ({error}): put the original back") from None
+    return Generator(unet, vae, schedule, own.patch, own.picture_size, own.tokens)

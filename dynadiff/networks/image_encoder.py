@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynadiff.base.documents import read_document
+
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
@@ -72,8 +74,7 @@ class ImageEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "ImageEncoder":
-        raw = json.loads((folder / "config.json").read_text())
-        encoder = cls(ImageEncoderConfig(**raw | {"widths": tuple(raw["widths"])}))
+        encoder = cls(read_document((folder / "config.json").read_bytes(), ImageEncoderConfig))
         encoder.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         return encoder.eval().requires_grad_(False)
 

@@ -4,11 +4,9 @@
 subjects share; then every subject has a model folder of its own, and any command takes it.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +14,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dynadiff.base.documents import read_document, write_document
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import file_digest, whole
+from dynadiff.base.files import atomic, file_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
-from dynadiff.networks.brain import BrainConfig, shared_state
+from dynadiff.networks.brain import shared_state
 from dynadiff.networks.generator import load_generator, locate
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
 from dynadiff.networks.weights import save_tensors
 from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affine, stored_mask
-from dynadiff.signal.cleaning import Cleaning
-from dynadiff.signal.windows import WindowSpec
 
 CONFIG = "model.json"
 NULL = "null.safetensors"
@@ -83,19 +80,10 @@ def load_config(folder: Path) -> ModelConfig:
     """What a model folder says of itself. Raises UserError for a key that is unknown or missing."""
     path = folder / CONFIG
     try:
-        raw = json.loads(path.read_text())
-        if set(raw) != {f.name for f in fields(ModelConfig)}:
-            raise ValueError(f"keys {sorted(set(raw) ^ {f.name for f in fields(ModelConfig)})}")
-        kinds: dict[str, Any] = {
-            "window": WindowSpec, "cleaning": Cleaning, "brain": BrainConfig, "adaptation": Adaptation
-        }  # fmt: skip
-        for name, kind in kinds.items():
-            if wrong := set(raw[name]) ^ {f.name for f in fields(kind)}:
-                raise ValueError(f"keys {sorted(wrong)} of {name}")
-        return ModelConfig(**raw | {name: kind(**raw[name]) for name, kind in kinds.items()})
+        return read_document(path.read_bytes(), ModelConfig)
     except FileNotFoundError:
         raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not a model of this version ({error}): train it again") from None
 
 
@@ -119,8 +107,8 @@ def _write_config(
     save_mask(folder / MASK, mask, affine)
     brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
     complete = replace(config, brain_files=brain_files, unet_files=unet_files)
-    with whole(folder / CONFIG) as new:
-        new.write_text(json.dumps(asdict(complete), indent=1) + "\n")
+    with atomic(folder / CONFIG) as new:
+        new.write_text(write_document(complete))
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dynadiff.base.random import item_rng
 from dynadiff.networks.draws import normal
-from dynadiff.networks.generator import Generator, decode, to_pixels
+from dynadiff.networks.generator import Generator, decode_latents, to_pixels
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Render(nn.Module):
         self.vae = generator.vae  # registered, so that an exporter finds its weights
 
     def forward(self, latent: Tensor) -> Tensor:
-        return to_pixels(decode(self.generator, latent))
+        return to_pixels(decode_latents(self.generator, latent))
 
 
 @torch.no_grad()

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import whole
+from dynadiff.base.files import atomic
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], said: dict[str, str] | None = None) -> None:
     """Write tensors, wherever they are, as one whole safetensors file. Raises UserError where no space is left."""
-    with whole(path) as new:
+    with atomic(path) as new:
         ready = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         try:
             save_file(ready, new, said)

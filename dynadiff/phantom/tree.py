@@ -5,7 +5,6 @@ A tree may be extended at any time. Every file appears under its name only when 
 """
 
 import csv
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from dynadiff.base.errors import UserError
+from dynadiff.base.files import atomic, locked, sweep
 from dynadiff.phantom.design import Design, design
 from dynadiff.phantom.head import Shape
 from dynadiff.phantom.scenes import draw, scene
@@ -88,7 +88,8 @@ def write_tree(
     ids = np.unique(np.concatenate([plan.file_rows(*run) for run in wanted]))
     try:
         _claim(root, seed)
-        with _locked(root):
+        with locked(root / LOCK):
+            sweep(root)
             _write_experiment(root, seed)
             write_pictures(root, ids[ids > 0], progress)
             _write_runs(root, wanted, seed, shapes, progress)
@@ -108,7 +109,7 @@ def write_pictures(root: Path, ids: NDArray[np.integer], progress: Progress | No
         lines = [f"{number}\t{scene(number).category}\n" for number in sorted(stored | set(missing))]
         _write_text(categories, "id\tcategory\n" + "".join(lines))
     if missing:
-        with _whole(path) as partial, _stimuli(path, partial) as bricks:
+        with atomic(path) as partial, _stimuli(path, partial) as bricks:
             for done, number in enumerate(missing, 1):
                 bricks[number - 1] = draw(scene(number), PICTURE)[0]
                 if progress:
@@ -160,10 +161,10 @@ def _write_experiment(root: Path, seed: int) -> None:
     if not (root / "README.txt").exists():
         _write_text(root / "README.txt", README.format(version=VERSION, seed=seed, experiment=EXPERIMENT))
     if not (folder / "nsd_expdesign.mat").exists():
-        with _whole(folder / "nsd_expdesign.mat") as partial:
+        with atomic(folder / "nsd_expdesign.mat") as partial:
             savemat(partial, {name: getattr(plan, name) for name in Design.__dataclass_fields__})
     if not (folder / "nsd_stim_info_merged.csv").exists():
-        with _whole(folder / "nsd_stim_info_merged.csv") as partial:
+        with atomic(folder / "nsd_stim_info_merged.csv") as partial:
             _write_stim_info(partial, plan)
 
 
@@ -223,7 +224,7 @@ def _write_nifti(path: Path, volumes: NDArray[np.int16]) -> None:
     image = nib.Nifti1Image(volumes, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.header.set_zooms((VOXEL_MM, VOXEL_MM, VOXEL_MM, TR)[: volumes.ndim])
-    with _whole(path) as partial:
+    with atomic(path) as partial:
         nib.save(image, partial)  # nibabel compresses at level 1
 
 
@@ -246,24 +247,5 @@ def _stimuli(path: Path, partial: Path) -> Iterator[h5py.Dataset]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with _whole(path) as partial:
+    with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path`` at the end, or nothing is left of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    with (root / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also when the process dies
-        yield

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import whole
+from dynadiff.base.files import atomic
 from dynadiff.scores.intervals import Interval, interval
 from dynadiff.studies.plan import METRICS
 
@@ -45,7 +45,7 @@ def verdict(found: Interval) -> str:
 
 
 def save_judged(judged: Judged, path: Path) -> None:
-    with whole(path) as new:
+    with atomic(path) as new:
         arrays: dict[str, Any] = {"model": judged.model, "trials": judged.trials, "pictures": judged.pictures}
         np.savez(new, allow_pickle=False, **arrays, **judged.scores)
 

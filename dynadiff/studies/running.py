@@ -18,7 +18,7 @@ import numpy as np
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import file_digest, whole
+from dynadiff.base.files import atomic, file_digest
 from dynadiff.evaluation.evaluate import decoded, likeness
 from dynadiff.networks.generator import load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
@@ -162,5 +162,5 @@ def _differing(begun: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _note(study: Study, condition: Condition, folder: Path) -> None:
-    with whole(folder / NOTE) as new:
+    with atomic(folder / NOTE) as new:
         new.write_text(json.dumps(study.resolved(condition), indent=1) + "\n", "utf-8")

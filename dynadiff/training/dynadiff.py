@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynadiff.base.files import new_array, whole
+from dynadiff.base.files import atomic, new_array
 from dynadiff.base.random import initial_noise, item_rng
 from dynadiff.networks.generator import Generator, posterior, to_unit
 from dynadiff.networks.image_encoder import encode_pictures
@@ -122,7 +122,7 @@ def latents_of(generator: Generator, pictures: NDArray[np.uint8], folder: Path) 
     path = folder / f"latents-{_digest(generator, pictures)}.npy"
     if not path.exists():
         shape = (2, len(pictures), *generator.latent_shape)
-        with whole(path) as new:
+        with atomic(path) as new:
             made = new_array(new, np.float16, shape)
             for start in track(range(0, len(pictures), BATCH), "encoding pictures"):
                 few = slice(start, start + BATCH)

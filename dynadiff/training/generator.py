@@ -16,7 +16,16 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynadiff.networks.generator import Generator, decode, posterior, save_generator, tiny_generator, to_pixels, to_unit
+from dynadiff.base.files import atomic
+from dynadiff.networks.generator import (
+    Generator,
+    decode_latents,
+    posterior,
+    save_generator,
+    tiny_generator,
+    to_pixels,
+    to_unit,
+)
 from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig, encode_pictures
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
 from dynadiff.training.loop import log_to, save_sheet, steps_from
@@ -61,12 +70,11 @@ def _scenes(config: GeneratorTraining, work: Path) -> tuple[Tensor, Tensor]:
     """Training pictures (n, 64, 64, 3) uint8 and category numbers (n,), drawn once and kept in ``work``."""
     store = work / f"scenes-{config.scenes}.npz"
     if not store.exists():
-        work.mkdir(parents=True, exist_ok=True)
         chosen = [scene(FIRST_SCENE + k) for k in range(config.scenes)]
         pictures = np.stack([draw(s, 64)[0] for s in track(chosen, "drawing scenes")])
         labels = np.array([CATEGORIES.index(s.category) for s in chosen])
-        np.savez(store.with_suffix(".new.npz"), pictures=pictures, labels=labels)
-        store.with_suffix(".new.npz").replace(store)
+        with atomic(store) as new:
+            np.savez(new, pictures=pictures, labels=labels)
     with np.load(store) as data:
         return torch.from_numpy(data["pictures"]), torch.from_numpy(data["labels"])
 
@@ -179,4 +187,4 @@ def _samples(generator: Generator, unet: nn.Module, encoder: Any) -> list[NDArra
         eps0, eps1 = unet(torch.cat([x, x]), torch.full((32,), int(t)), both).sample.chunk(2)
         x = float(a) * x + float(b) * (eps0 + 2.0 * (eps1 - eps0))
     mean, _ = posterior(generator, to_unit(seen))
-    return [seen.numpy(), *(to_pixels(decode(generator, z)).numpy() for z in (mean, x))]
+    return [seen.numpy(), *(to_pixels(decode_latents(generator, z)).numpy() for z in (mean, x))]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
 
-from dynadiff.base.files import whole
+from dynadiff.base.files import atomic
 from dynadiff.training.checkpoint import load_checkpoint, save_checkpoint
 
 CHECKPOINT_EVERY = 250
@@ -52,7 +52,7 @@ def log_to(path: Path, done: int | None = None) -> Callable[..., None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if done is not None and path.exists():
         lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done]
-        with whole(path) as new:
+        with atomic(path) as new:
             new.write_text("".join(f"{line}\n" for line in lines))
 
     def log(**values: float) -> None:

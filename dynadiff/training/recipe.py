@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import file_digest, whole
+from dynadiff.base.files import atomic, file_digest
 from dynadiff.base.numbers import spelled
 from dynadiff.networks.adapters import Adaptation
 from dynadiff.networks.brain import BrainConfig
@@ -192,5 +192,5 @@ def _write_split(path: Path, test: Divided) -> None:
     """The trials that are looked at: run and picture, so that what was held out can be read off."""
     lines = [f"{trials.run_names[run]}\t{trials.names[picture]}\n"
              for trials in test.values() for run, picture in zip(trials.runs, trials.seen, strict=True)]  # fmt: skip
-    with whole(path) as new:
+    with atomic(path) as new:
         new.write_text("run\tpicture\n" + "".join(lines))

@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynadiff.networks.generator import Generator, decode, posterior, to_pixels, to_unit
+from dynadiff.networks.generator import Generator, decode_latents, posterior, to_pixels, to_unit
 from dynadiff.training.loop import log_to, save_sheet, steps_from
 
 
@@ -62,7 +62,7 @@ def sharpen(
         x = to_unit(pictures[pick])
         mean, deviation = (part[pick].float() for part in latents)
         with torch.autocast("cpu", torch.bfloat16):
-            y = decode(generator, mean + deviation * torch.randn_like(mean)).float()
+            y = decode_latents(generator, mean + deviation * torch.randn_like(mean)).float()
         _descend(picture_loss(y, x), trained, optimiser)
         _watch(step + 1, x, y.detach(), "decoder", log, out)
     trained.eval().requires_grad_(False)

@@ -6,7 +6,6 @@ was interrupted goes on where it was. Knows NSD trees and stores; knows no torch
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -15,8 +14,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from rich.progress import track
 
+from dynadiff.base.documents import read_document, write_document
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import file_digest, new_array, whole
+from dynadiff.base.files import atomic, file_digest, new_array
 from dynadiff.recordings.masks import MASK, mask_digest, masked_series, save_mask
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import SESSIONS, TASK_RUNS
@@ -86,10 +86,10 @@ def prepare(nsd: NSD, subject: int, keys: Sequence[Key], plan: Plan, home: Path,
         raise UserError("no run has a picture to learn from: check that designs name the pictures shown")
     categories = tuple(nsd.category(int(name)) for name in names)
     _write_pictures(nsd, names, plan.picture_size, home)
-    with whole(home / MASK) as new:
+    with atomic(home / MASK) as new:
         save_mask(new, mask, nsd.run(subject, *keys[0]).affine)
     store = Store(home, plan, runs, names, categories, frozenset(n for n in names if nsd.is_test(int(n))))
-    _write_json(home / INDEX, index_of(store))
+    _write(home / INDEX, index_of(store))
     return store
 
 
@@ -113,18 +113,18 @@ def prepare_run(root: Path, subject: int, key: Key, mask: NDArray[np.bool_], pla
             starts = [start for _, start in made.starts(plan.window)]
             values = online_windows(series, plan.cleaning, run.tr, plan.window, starts).astype(np.float16)
         path = array_path(home, run.name, kind)
-        with whole(path) as new:
+        with atomic(path) as new:
             np.save(new, values)
         made.files[kind] = file_digest(path)
-    _write_json(record, asdict(made))
+    _write(record, made)
     return made
 
 
 def _begin(plan: Plan, home: Path) -> None:
     """Note the plan of a new store; UserError where it was begun with another."""
-    path, now = home / PLAN, json.loads(json.dumps(asdict(plan)))
+    path, now = home / PLAN, json.loads(write_document(plan))
     if not path.exists():
-        _write_json(path, now)
+        _write(path, plan)
     begun = json.loads(path.read_text("utf-8"))
     if differ := [key for key in now if begun.get(key) != now[key]]:
         key = differ[0]
@@ -145,14 +145,14 @@ def _finished(record: Path, home: Path) -> StoredRun | None:
     """The record of a run all of whose files are as they were written."""
     if not record.exists():
         return None
-    run = StoredRun.parse(json.loads(record.read_text("utf-8")))
+    run = read_document(record.read_bytes(), StoredRun)
     paths = {array_path(home, run.name, kind): digest for kind, digest in run.files.items()}
     return run if all(path.exists() and file_digest(path) == digest for path, digest in paths.items()) else None
 
 
 def _write_pictures(nsd: NSD, names: Sequence[str], size: int, home: Path) -> None:
     """All pictures (p, size, size, 3): averaged over areas where they shrink, linear in between where they grow."""
-    with whole(home / PICTURES) as new:
+    with atomic(home / PICTURES) as new:
         stack = new_array(new, np.uint8, (len(names), size, size, 3))
         for k, name in enumerate(track(names, "pictures")):
             picture = nsd.picture(int(name))
@@ -162,9 +162,9 @@ def _write_pictures(nsd: NSD, names: Sequence[str], size: int, home: Path) -> No
         del stack
 
 
-def _write_json(path: Path, content: object) -> None:
-    with whole(path) as new:
-        new.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+def _write(path: Path, value: object) -> None:
+    with atomic(path) as new:
+        new.write_text(write_document(value), "utf-8")
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -15,22 +15,23 @@ Files are opened for one cut and closed again, so that there are never many; wha
 page cache. Knows files and rows; knows no model and no torch.
 """
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
 from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.recordings.run import Event
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 
-INDEX, PICTURES, VERSION = "store.json", "pictures.npy", 1
+INDEX, PICTURES = "store.json", "pictures.npy"
+VERSION: Literal[1] = 1
 KINDS = ("offline", "online")
 
 
@@ -44,15 +45,7 @@ class Plan:
     window: WindowSpec  # of the online windows
     kinds: tuple[str, ...] = KINDS
     picture_size: int = 512  # pixels
-    version: int = VERSION
-
-    @classmethod
-    def parse(cls, raw: dict[str, Any]) -> "Plan":
-        """From JSON. Raises ValueError, TypeError or KeyError where it is no plan of this version."""
-        if set(raw) != {f.name for f in fields(cls)} or raw["version"] != VERSION:
-            raise ValueError("it is not of this version")
-        kinds = {"cleaning": Cleaning(**raw["cleaning"]), "window": WindowSpec(**raw["window"])}
-        return cls(**raw | kinds | {"kinds": tuple(raw["kinds"])})
+    version: Literal[1] = VERSION
 
 
 @dataclass(frozen=True)
@@ -67,14 +60,21 @@ class StoredRun:
     events: tuple[Event, ...]
     files: dict[str, str]  # kind: sha256
 
-    @classmethod
-    def parse(cls, raw: dict[str, Any]) -> "StoredRun":
-        return cls(**raw | {"events": tuple(Event(**event) for event in raw["events"])})
-
     def starts(self, spec: WindowSpec) -> list[tuple[int, int]]:
         """Event number and first row of the windows that lie within the rows of the design: one a trial, in order."""
         starts = ((k, event.row + spec.offset) for k, event in enumerate(self.events))
         return [(k, start) for k, start in starts if 0 <= start <= self.rows - spec.length]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What ``store.json`` says."""
+
+    plan: Plan
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    shared: tuple[str, ...]
+    runs: tuple[StoredRun, ...]
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,13 @@ def open_store(home: Path) -> Store:
     if not path.is_file():
         raise UserError(f"{home} holds no finished store: make one, or finish it, with dynadiff prepare")
     try:
-        raw = json.loads(path.read_text("utf-8"))
-        runs = tuple(StoredRun.parse(run) for run in raw["runs"])
-        shared = frozenset(raw["shared"])
-        store = Store(home, Plan.parse(raw["plan"]), runs, tuple(raw["names"]), tuple(raw["categories"]), shared)
-        sizes = {run.tr for run in runs}
-    except (ValueError, TypeError, KeyError) as error:
+        held = read_document(path.read_bytes(), Index)
+    except ValueError as error:
         raise UserError(
             f"{path} is not a store of this version ({error}): prepare it again in another folder"
         ) from None
+    store = Store(home, held.plan, held.runs, held.names, held.categories, frozenset(held.shared))
+    sizes = {run.tr for run in store.runs}
     if len(sizes) != 1:
         raise UserError(f"the runs of {home} differ in TR ({sorted(sizes)} s): prepare those of one TR only")
     if mask_digest(store.mask) != store.plan.mask_sha256:
@@ -146,12 +144,9 @@ def open_store(home: Path) -> Store:
     return store
 
 
-def index_of(store: Store) -> dict[str, Any]:
-    """What ``store.json`` holds."""
-    return {
-        "plan": asdict(store.plan), "names": store.names, "categories": store.categories,
-        "shared": sorted(store.shared), "runs": [asdict(run) for run in store.runs],
-    }  # fmt: skip
+def index_of(store: Store) -> Index:
+    """What ``store.json`` is to hold."""
+    return Index(store.plan, store.names, store.categories, tuple(sorted(store.shared)), store.runs)
 
 
 class StoredTrials:

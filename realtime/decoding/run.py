@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from realtime.decoding.stimuli import Stimuli
 from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
 from realtime.records.outcome import identified, illustrate
 from realtime.records.record import Record, describe
-from realtime.records.resume import Earlier, check_same
+from realtime.records.resume import Earlier, Line, check_same
 from realtime.records.summary import Json, Parity, latency_ms
 from realtime.screen.display import Moment, View
 
@@ -179,11 +179,11 @@ class RunDecoder:
         if line["volume"] not in self._known:
             self._record.volume(line)
 
-    def _again(self, window: Window, known: Mapping[str, Any]) -> None:
+    def _again(self, window: Window, known: Line) -> None:
         """A window that was settled before the process was started again."""
-        if known["done"] == "painted":
+        if known.done == "painted":
             picture = self._record.read_picture(window.last_row)
-            self._show(window, known["latency_ms"]["total"] / 1000, picture)
+            self._show(window, known.latency_ms["total"] / 1000, picture)
         else:
             self._view = replace(self._view, skipped=self._view.skipped + 1)
 

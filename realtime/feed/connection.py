@@ -16,7 +16,7 @@ from realtime.feed.address import is_address, is_ipv6, is_local
 from realtime.feed.consumer import Consumer
 from realtime.feed.keys import Keys
 from realtime.feed.order import Position
-from realtime.feed.wire import MAX_BUFFER, Control, Message, RunEnd, RunStart, encode
+from realtime.feed.wire import MAX_BUFFER, Control, Message, RunEnd, RunStart, pack
 
 RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
 FLUSH_MS = 2000  # how long a last word may take to leave
@@ -157,7 +157,7 @@ class Feed:
         return message
 
     def _say(self, control: Control) -> None:
-        self._socket.send_multipart(encode(control))
+        self._socket.send_multipart(pack(control))
 
     def _reconnect(self) -> None:
         """With a new socket: what was in the old one is sent again, and nothing stale can come from it."""

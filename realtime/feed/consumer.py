@@ -19,8 +19,8 @@ from realtime.feed.wire import (
     RunStart,
     Status,
     WireError,
-    decode,
     digest_of,
+    unpack,
 )
 
 PATIENCE = 16  # messages in a row that cannot be used before one gives up, without a sign of life between them
@@ -78,7 +78,7 @@ class Consumer:
     def receive(self, frames: Sequence[Frame]) -> tuple[Message | None, list[Control]]:
         """The next message of the run, if these frames are it, and what to answer."""
         try:
-            said = decode(frames)
+            said = unpack(frames)
         except WireError as error:
             self.damaged += 1
             self._give_up_on(str(error))

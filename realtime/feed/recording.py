@@ -16,17 +16,7 @@ from typing import IO, Self
 
 from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
-from realtime.feed.wire import (
-    MAX_BUFFER,
-    MAX_HEADER,
-    MAX_SEAL,
-    Frame,
-    Message,
-    WireError,
-    decode,
-    digest_of,
-    encode,
-)
+from realtime.feed.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Frame, Message, WireError, digest_of, pack, unpack
 
 MAGIC = b"dynadiff feed 1\n"
 _PREFIX = struct.Struct("<5I")
@@ -62,7 +52,7 @@ class Recorder:
 
     def write(self, message: Message) -> None:
         """Append one message."""
-        frames = encode(message)
+        frames = pack(message)
         lengths = [len(frame) for frame in frames] + [0] * (3 - len(frames))
         prefix = struct.pack("<4I", *lengths, zlib.crc32(frames[0]))
         for part in (prefix, struct.pack("<I", zlib.crc32(prefix)), *frames):
@@ -100,7 +90,7 @@ class Recording:
                     frames = self._record(file, size - self.intact)
                     if not frames:
                         break
-                    message = decode(frames)
+                    message = unpack(frames)
                     if not isinstance(message, Message):
                         raise WireError(f"a {type(message).__name__} is no part of a run.")
                     self.position = self.position.after(message, digest_of(frames))

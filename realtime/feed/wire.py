@@ -41,7 +41,7 @@ __all__ = [
     "Refusal",
     "RunEnd",
 ]
-__all__ += ["RunStart", "Status", "Volume", "WireError", "decode", "digest_of", "encode"]
+__all__ += ["RunStart", "Status", "Volume", "WireError", "digest_of", "pack", "unpack"]
 
 VERSION = 2  # 1 had sha256 for BLAKE3, which takes a volume of NSD 0.5 ms less at each end
 MAX_TR = 20.0  # seconds; what lies above is a TR in milliseconds
@@ -231,7 +231,7 @@ _KINDS = {kind.__name__: kind for kind in get_args(Message) + get_args(Control)}
 _ORDERS: dict[str, Literal["C", "F"]] = {"data": "F", "rgb": "C"}  # the fields that travel as a buffer
 
 
-def encode(message: Message | Control) -> list[Frame]:
+def pack(message: Message | Control) -> list[Frame]:
     """The frames of a message. An array that lies in memory as on the wire is not copied: leave it be."""
     t_sent = message.t_sent if isinstance(message, Volume) else 0.0
     if isinstance(message, _Sealed) and message.came is not None:
@@ -253,7 +253,7 @@ def encode(message: Message | Control) -> list[Frame]:
     return [_dump({"v": VERSION, "digest": _blake3(content), "t_sent": t_sent}), *content]
 
 
-def decode(frames: Sequence[Frame]) -> Message | Control:
+def unpack(frames: Sequence[Frame]) -> Message | Control:
     """The message that these frames are.
 
     Raises:
@@ -290,7 +290,7 @@ def decode(frames: Sequence[Frame]) -> Message | Control:
 
 
 def digest_of(frames: Sequence[Frame]) -> str:
-    """The digest of a message, from frames that ``encode`` made or ``decode`` accepted."""
+    """The digest of a message, from frames that ``pack`` made or ``unpack`` accepted."""
     return str(_load(frames[0])["digest"])
 
 

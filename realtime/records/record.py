@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.base.documents import write_document
 from dynadiff.base.errors import UserError
+from dynadiff.base.files import atomic, sweep
 from dynadiff.engines.contract import Manifest
 from dynadiff.recordings.pictures import read_picture
 from realtime.feed.recording import Recorder
@@ -94,6 +96,8 @@ class Record:
         """``before`` is what lies in the folder already and is gone on with."""
         self.folder = folder
         self.stopped = ""
+        if before:
+            sweep(folder)
         self._recorded = before.recording.position.next_seq if before else 0
         self._recorder = Recorder(folder / "feed.rec", after=before.recording if before else None)
         volumes = folder / "volumes.jsonl"
@@ -126,9 +130,8 @@ class Record:
 
     def json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file; it is either whole or not there."""
-        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        path = self.folder / name
-        self.attempt(lambda: _whole(path, lambda part: part.write_text(text, encoding="utf-8")), again=True)
+        content_bytes = write_document(content).encode()
+        self.attempt(lambda: write_bytes(self.folder / name, content_bytes), again=True)
 
     def close(self) -> None:
         for file in (self._volumes, self._recorder):
@@ -147,7 +150,7 @@ class Record:
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write an RGB picture (h, w, 3); the file is either whole or not there."""
     png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), PNG)[1]
-    _whole(path, lambda part: part.write_bytes(png.tobytes()))
+    write_bytes(path, png.tobytes())
 
 
 def versions() -> dict[str, str]:
@@ -161,10 +164,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole; it is with the operating system then, which is enough to outlive this process."""
+    with atomic(path, durable=False) as new:
+        new.write_bytes(content)

@@ -5,23 +5,48 @@ that was received up to the end of the process (not of the power: the writing of
 system), so statistics are rebuilt from it and only what was not yet painted is painted.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
+from dynadiff.base.documents import read_part, write_document
 from dynadiff.base.errors import UserError
 from realtime.feed.recording import Recording
 from realtime.feed.wire import Message
 
-Line = dict[str, object]
-Needed = Mapping[str, type]  # what a file of an earlier decode must say
-HEADER: Needed = {"options": dict, "model": dict, "resumes": int}
-SUMMARY: Needed = {"ended": str}
-LINE: Needed = {"volume": int, "done": str, "latency_ms": dict}
-PAINTED: Needed = {"total": float}
+T = TypeVar("T")
 CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a line of ``volumes.jsonl`` must say."""
+
+    volume: int
+    done: str  # painted, skipped, …
+    latency_ms: dict[str, float]
+
+    def __post_init__(self) -> None:
+        if self.done == "painted" and "total" not in self.latency_ms:
+            raise ValueError("a picture without its latency")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What ``run.json`` must say."""
+
+    options: dict[str, Any]
+    model: dict[str, Any]
+    resumes: int  # how often it was gone on with before
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ``summary.json`` must say."""
+
+    ended: str
 
 
 @dataclass(frozen=True)
@@ -32,7 +57,7 @@ class Earlier:
     recording: Recording  # read to its end
     lines: Mapping[int, Line]  # by volume, what became of it
     intact: int  # bytes of whole lines in volumes.jsonl
-    header: Mapping[str, object]  # run.json, empty if it was not written yet
+    header: Header | None  # None if it was not written yet
 
     def messages(self) -> Iterator[Message]:
         """What was received, from the file, which may grow meanwhile."""
@@ -41,7 +66,7 @@ class Earlier:
     @property
     def resumes(self) -> int:
         """How often it was gone on with before."""
-        return int(str(self.header.get("resumes", 0)))
+        return self.header.resumes if self.header else 0
 
 
 def earlier(folder: Path | None) -> Earlier | None:
@@ -58,57 +83,45 @@ def earlier(folder: Path | None) -> Earlier | None:
     for _ in recording:
         pass
     lines, intact = _lines(folder / "volumes.jsonl")
-    return Earlier(folder, recording, lines, intact, _header(folder / "run.json"))
+    header = folder / "run.json"
+    said = _read(header, header.read_bytes(), Header) if header.is_file() else None
+    return Earlier(folder, recording, lines, intact, said)
 
 
 def check_same(before: Earlier, header: Mapping[str, object]) -> None:
     """UserError unless ``header``, the run.json to be written, is of a decode that paints the same pictures."""
-    if not before.header:
+    if before.header is None:
         return
-    then, now = (_choices(h) for h in (before.header, header))
+    then, now = _choices(before.header), _choices(read_part(write_document(header), Header))
     for name, value in now.items():
-        if then.get(name) != value:
+        if then[name] != value:
             raise UserError(
-                f"{before.folder} was begun with {name} {then.get(name)} and not {value}: "
+                f"{before.folder} was begun with {name} {then[name]} and not {value}: "
                 "give the same choices to go on with it, or another folder with --out"
             )
 
 
-def _choices(header: Mapping[str, object]) -> Line:
-    """As JSON would give them back."""
-    options, model = (json.loads(json.dumps(header[part])) for part in ("options", "model"))
-    return {name: options.get(name) for name in CHOICES} | {"model": model.get("files_sha256")}
+def _choices(header: Header) -> dict[str, object]:
+    chosen: dict[str, object] = {name: header.options.get(name) for name in CHOICES}
+    return chosen | {"model": header.model.get("files_sha256")}
 
 
 def _ended(folder: Path) -> bool:
-    summary = folder / "summary.json"
-    return summary.is_file() and _checked(summary, _json(summary.read_bytes()), SUMMARY)["ended"] != "broken off"
-
-
-def _header(path: Path) -> Line:
-    return _checked(path, _json(path.read_bytes()), HEADER) if path.is_file() else {}
+    path = folder / "summary.json"
+    return path.is_file() and _read(path, path.read_bytes(), Ending).ended != "broken off"
 
 
 def _lines(path: Path) -> tuple[dict[int, Line], int]:
     """Whole lines by volume, and their bytes: a process that is killed may leave half a line."""
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    lines = [_checked(path, _json(line), LINE) for line in whole.split(b"\n")[:-1]]
-    for line in lines:
-        if line["done"] == "painted":
-            _checked(path, line["latency_ms"], PAINTED)
-    return {int(str(line["volume"])): line for line in lines}, len(whole)
+    lines = [_read(path, line, Line) for line in whole.split(b"\n")[:-1]]
+    return {line.volume: line for line in lines}, len(whole)
 
 
-def _json(text: bytes) -> object:
+def _read(path: Path, text: bytes, kind: type[T]) -> T:
+    """UserError where a file does not say what it must: what is read here was written whole."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _checked(path: Path, value: object, needed: Needed) -> Line:
-    """A JSON object with what is needed. UserError where it is none: what is read here was written whole."""
-    if isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in needed.items()):
-        return value
-    raise UserError(f"{path} is damaged: restore it from a copy, or decode to another folder with --out")
+        return read_part(text, kind)
+    except ValueError:
+        raise UserError(f"{path} is damaged: restore it from a copy, or decode to another folder with --out") from None

@@ -1,8 +1,8 @@
 """A decode to look at: a montage and a film. Knows pictures and labels; knows no run and no engine."""
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
+from dynadiff.base.files import atomic
 from realtime.screen.display import FAINT, GROUND, fitted, put_text, text_width
 
 SIDE, GAP, LABEL, SCALE = 120, 10, 20, 0.36  # pixels, and the size of the labels
@@ -44,18 +45,14 @@ def montage(tiles: Sequence[Tile]) -> NDArray[np.uint8]:
     return sheet
 
 
-def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], count: int) -> None:
+def write_film(path: Path, frames: Iterator[NDArray[np.uint8]], count: int) -> None:
     """Write ``count`` RGB frames of one even size as MPEG-4, so fast that they last about FILM_S seconds."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    writer: cv2.VideoWriter | None = None
-    for frame in frames:
-        if writer is None:
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            size = (frame.shape[1], frame.shape[0])
-            writer = cv2.VideoWriter(str(part), codec, max(round(count / FILM_S), 1), size)
-            if not writer.isOpened():
-                raise UserError(f"this OpenCV cannot write {path}: install opencv-python with FFmpeg")
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    if writer is not None:
+    first = next(frames)
+    size = (first.shape[1], first.shape[0])
+    with atomic(path, durable=False) as new:
+        writer = cv2.VideoWriter(str(new), cv2.VideoWriter.fourcc(*"mp4v"), max(round(count / FILM_S), 1), size)
+        if not writer.isOpened():
+            raise UserError(f"this OpenCV cannot write {path}: install opencv-python with FFmpeg")
+        for frame in chain([first], frames):
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         writer.release()
-        os.replace(part, path)

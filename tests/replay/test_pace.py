@@ -8,7 +8,7 @@ import pytest
 from dynadiff.base.errors import UserError
 from dynadiff.recordings.run import Event, Run
 from realtime.feed.order import Position
-from realtime.feed.wire import Picture, RunEnd, RunStart, Volume, decode, digest_of, encode
+from realtime.feed.wire import Picture, RunEnd, RunStart, Volume, digest_of, pack, unpack
 from replay.pace import run_messages
 
 SHAPE = (3, 4, 5)
@@ -85,7 +85,7 @@ def test_voxels_pass_the_wire_unchanged_whatever_the_file_holds(dtype):
     data = [(100 * chance.random(SHAPE)).astype(dtype) for _ in range(3)]
     if np.dtype(dtype).kind == "f":
         data[1][0, 1, 2], data[2][:] = np.nan, np.inf
-    back = [decode(encode(m)).data for _, m in paced(run(data)) if isinstance(m, Volume)]
+    back = [unpack(pack(m)).data for _, m in paced(run(data)) if isinstance(m, Volume)]
     for before, after in zip(data, back, strict=True):
         np.testing.assert_array_equal(before, after)
 
@@ -93,7 +93,7 @@ def test_voxels_pass_the_wire_unchanged_whatever_the_file_holds(dtype):
 def test_the_end_agrees_with_what_came_before():
     position = Position()
     for _, message in paced(run()):
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
     assert isinstance(position.end, RunEnd)
     assert (position.end.n_volumes, position.end.reason) == (4, "complete")
 

@@ -10,7 +10,7 @@ import zmq
 
 from dynadiff.base.errors import UserError
 from realtime.feed.connection import Feed
-from realtime.feed.wire import MAX_CONTROL, Ack, Hello, RunEnd, Status, Volume, WireError, decode, encode
+from realtime.feed.wire import MAX_CONTROL, Ack, Hello, RunEnd, Status, Volume, WireError, pack, unpack
 from replay.log import FeedLog
 from replay.server import STATUS_S, _Server, serve
 from support.runs import messages, timed
@@ -38,11 +38,11 @@ class Machine:
 
     def send_multipart(self, parts, copy):
         self.now += 0.07
-        self.sent.append((self.now, decode(parts[1:])))
+        self.sent.append((self.now, unpack(parts[1:])))
 
 
 def test_times_are_absolute_so_that_delays_do_not_add_up_and_signs_of_life_go_on():
-    machine = Machine([(100.0, encode(Hello(role="decoder"))), (107.0, encode(Ack(next_seq=8)))])
+    machine = Machine([(100.0, pack(Hello(role="decoder"))), (107.0, pack(Ack(next_seq=8)))])
     server = _Server(machine, FeedLog("u1"), machine.clock)
     server.play(timed(messages(), 4 / 3), lambda: 0.0)
     late = {m.seq: at - (100.0 + m.seq * 4 / 3) for at, m in machine.sent if not isinstance(m, Status)}
@@ -62,7 +62,7 @@ def test_a_consumer_that_goes_as_the_run_begins_does_not_end_a_feed_that_waits_f
     machine, told = Machine([]), []
     server = _Server(machine, FeedLog("u1"), machine.clock)
     for name in (b"a", b"b"):
-        server.log.receive(name, encode(Hello(role=name.decode())))
+        server.log.receive(name, pack(Hello(role=name.decode())))
 
     def send(parts, copy):
         told.append(parts[0])
@@ -190,7 +190,7 @@ def test_one_that_dialled_anew_is_not_two_and_one_that_died_is_none():
         for name in ("x", "x", "y", "z"):
             sockets.append(context.socket(zmq.DEALER))
             sockets[-1].connect(address)
-            sockets[-1].send_multipart(encode(Hello(role=f"decoder-{name}", consumer=name)))
+            sockets[-1].send_multipart(pack(Hello(role=f"decoder-{name}", consumer=name)))
             if name != "z":
                 assert sockets[-1].poll(2500)  # a Status: the feed has heard it
             if name == "y":
@@ -238,7 +238,7 @@ def test_who_says_more_than_a_consumer_can_is_cut_off_unread(size, monkeypatch):
     monkeypatch.setattr(
         FeedLog, "receive", lambda log, who, frames: heard.append(max(map(len, frames))) or receive(log, who, frames)
     )
-    longest = encode(Hello(role="\U0001f9e0" * 40, consumer="c" * 160, run_uid="\U0001f9e0" * 40, next_seq=10**6))
+    longest = pack(Hello(role="\U0001f9e0" * 40, consumer="c" * 160, run_uid="\U0001f9e0" * 40, next_seq=10**6))
 
     def speak(address):
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:

@@ -34,9 +34,9 @@ from realtime.feed.wire import (
     Status,
     Volume,
     WireError,
-    decode,
     digest_of,
-    encode,
+    pack,
+    unpack,
 )
 from realtime.records.resume import check_same, earlier
 from support.runs import messages, start
@@ -46,7 +46,7 @@ ALLOWED = MAX_BUFFER * 3 // 2  # bytes of address space beyond what the process 
 LIMIT_S = 5.0  # for one input; the largest take tens of milliseconds
 
 SEEDS: list[Frames] = [
-    [bytes(frame) for frame in encode(message)]
+    [bytes(frame) for frame in pack(message)]
     for message in (
         start(events=(Event(3, 2, "4017", "dog"), Event(8, 2, "images/ä.jpg")), dummies=2),
         Volume(seq=1, run_uid="u1", index=0, t_acquired=1.0, data=np.zeros((2, 3, 4), "<i2")),
@@ -200,10 +200,10 @@ def spoilt(content: bytes, rng: random.Random) -> bytes:
 def read_message(rng: random.Random) -> str:
     """What became of a malformed message; anything but a message and a WireError is raised."""
     try:
-        message = decode(malformed_message(rng))
+        message = unpack(malformed_message(rng))
     except WireError:
         return "refused"
-    decode(encode(message))
+    unpack(pack(message))
     return "taken"
 
 
@@ -224,7 +224,7 @@ def forged(rng: random.Random) -> bytes:
     return prefix + struct.pack("<I", zlib.crc32(prefix))
 
 
-RUN = [[bytes(frame) for frame in encode(message)] for message in messages(n=3)]
+RUN = [[bytes(frame) for frame in pack(message)] for message in messages(n=3)]
 
 
 def malformed_recording(rng: random.Random) -> tuple[bytes, int]:
@@ -261,7 +261,7 @@ def read_recording(path: Path, rng: random.Random) -> str:
     position = Position()
     try:
         for message in Recording(path):
-            position = position.after(message, digest_of(encode(message)))
+            position = position.after(message, digest_of(pack(message)))
     except UserError:
         return "refused"
     return "taken"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from realtime.feed.order import Position
-from realtime.feed.wire import Message, RunStart, Volume, digest_of, encode
+from realtime.feed.wire import Message, RunStart, Volume, digest_of, pack
 
 EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 
@@ -26,7 +26,7 @@ def messages(uid: str = "u1", n: int = 10, shape: tuple[int, int, int] = (2, 3, 
         Volume(seq=k + 1, run_uid=uid, index=k, t_acquired=k + 1.0, data=np.full(shape, k, "<i2")) for k in range(n)
     )
     for message in (start(uid, n, shape), *volumes):
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
         yield message
     yield position.ending("complete")
 
@@ -37,4 +37,4 @@ def timed(source: Iterator[Message], step: float = 0.0) -> Iterator[tuple[float,
 
 
 def digests(received: Any) -> list[str]:
-    return [digest_of(encode(message)) for message in received]
+    return [digest_of(pack(message)) for message in received]

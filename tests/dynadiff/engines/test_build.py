@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import Build, Machine, Network, parse_specification, refuse_foreign, specification, system
 
@@ -58,8 +59,8 @@ def test_every_part_of_the_record_changes_the_key(path: tuple) -> None:
 def test_the_key_does_not_depend_on_the_order_of_anything(order: list[str], names: list[str]) -> None:
     shuffled = {name: RAW[name] for name in order}
     shuffled["weights"] = {name: RAW["weights"][name] for name in names}
-    assert Build.of_json(shuffled) == BUILD
-    assert Build.of_json(shuffled).key() == BUILD.key()
+    assert read_document(json.dumps(shuffled), Build) == BUILD
+    assert read_document(json.dumps(shuffled), Build).key() == BUILD.key()
 
 
 @given(st.sampled_from(["float32", "uint8"]), st.lists(st.integers(1, 99), max_size=5))
@@ -71,8 +72,8 @@ def test_specifications_are_read_as_written(dtype: str, shape: list[int]) -> Non
     "raw", [None, [], {}, RAW | {"surprise": 1}, RAW | {"precision": "int3"}, RAW | {"networks": {}}]
 )
 def test_what_is_no_record_is_not_read(raw: object) -> None:
-    with pytest.raises(ValueError, match=r"no dict$|^keys|^networks"):
-        Build.of_json(raw)
+    with pytest.raises(ValueError, match=r"^Expected|missing|^keys|^Invalid enum"):
+        read_document(json.dumps(raw), Build)
 
 
 def parts(value: object, path: tuple = ()) -> list[tuple]:
@@ -90,14 +91,14 @@ def test_a_record_with_a_part_of_another_kind_is_not_read(name: str, other: obje
         for key in path[:-1]:
             place = place[key]
         place[path[-1]] = other
-        with pytest.raises(ValueError, match=r" is .* and no \w+$|^keys |^networks "):
-            Build.of_json(spoilt)
+        with pytest.raises(ValueError, match=r"^Expected|missing|^keys|^Invalid enum"):
+            read_document(json.dumps(spoilt), Build)
 
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_record_without_a_part_is_not_read(name: str) -> None:
-    with pytest.raises(ValueError, match=f"keys .*{name}"):
-        Build.of_json({key: part for key, part in RAW.items() if key != name})
+    with pytest.raises(ValueError, match=name):
+        read_document(json.dumps({key: part for key, part in RAW.items() if key != name}), Build)
 
 
 def test_the_machine_it_was_built_for_is_not_refused() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import Options, unpack
 from realtime.feed.connection import Feed
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
-from realtime.feed.wire import RunEnd, Volume, digest_of, encode
+from realtime.feed.wire import RunEnd, Volume, digest_of, pack
 from realtime.records.resume import earlier
 from replay.pace import recording_messages, run_messages
 from replay.server import serve
@@ -40,7 +40,7 @@ def without(messages, lost):
             continue
         message = position.ending("complete") if isinstance(message, RunEnd) else message
         message = replace(message, seq=position.next_seq)
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
         left.append(message)
     return left
 
@@ -56,7 +56,7 @@ def decoded(tmp_path, make_decoder, listed_feed):
 
     def run(messages, name="out", **options):
         decoder, views = make_decoder(), []
-        folder, summary = decode(listed_feed(messages), decoder, Options(out=tmp_path / name, **options), views.append)
+        folder, summary = unpack(listed_feed(messages), decoder, Options(out=tmp_path / name, **options), views.append)
         return folder, summary, decoder.engine.windows, views
 
     return run
@@ -137,14 +137,14 @@ def test_a_window_of_mostly_bad_volumes_is_not_painted_but_counted(decoded, make
 def test_a_decode_that_goes_on_counts_bad_volumes_once(make_run, make_decoder, listed_feed, tmp_path, series, files_of):
     series[12], series[20:26] = 0, series[19]
     messages = without(messages_of(run_of(make_run, series)), {15})
-    straight, whole = decode(listed_feed(messages), make_decoder(), Options(out=tmp_path / "whole"), lambda view: None)
+    straight, whole = unpack(listed_feed(messages), make_decoder(), Options(out=tmp_path / "whole"), lambda view: None)
     for stop in (14, 18, 27):
         part = tmp_path / f"part-{stop}"
         with pytest.raises(KeyboardInterrupt):
-            decode(listed_feed(messages[:stop]), make_decoder(), Options(out=part), lambda view: None)
+            unpack(listed_feed(messages[:stop]), make_decoder(), Options(out=part), lambda view: None)
         before = earlier(part)
         rest = messages[before.recording.position.next_seq :]
-        _, summary = decode(listed_feed(rest), make_decoder(), Options(out=part), lambda view: None, before=before)
+        _, summary = unpack(listed_feed(rest), make_decoder(), Options(out=part), lambda view: None, before=before)
         assert summary["bad_volumes"] == whole["bad_volumes"] == {"flat": 1, "repeated": 6, "missing": 1}
         counts = ("windows", "reconstructions", "skipped", "marked_windows")
         assert [summary[name] for name in counts] == [whole[name] for name in counts]
@@ -156,7 +156,7 @@ def test_a_run_stopped_early_is_whole_as_far_as_it_went(decoded, make_run):
     messages = messages_of(make_run(N))
     position = Position()
     for message in messages[:18]:
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
     _, summary, _, _ = decoded([*messages[:18], position.ending("stopped")])
     assert summary["ended"] == "stopped"
     assert summary["volumes_received"] == position.n_volumes < summary["volumes_expected"]
@@ -168,7 +168,7 @@ def test_a_run_longer_than_planned_is_decoded_to_its_end(decoded, make_run):
     position, messages = Position(), []
     for message in (replace(start, n_volumes=20, events=()), *rest):
         message = position.ending("complete") if isinstance(message, RunEnd) else message
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
         messages.append(message)
     _, summary, windows, _ = decoded(messages)
     assert (summary["volumes_expected"], summary["volumes_received"]) == (20, N)
@@ -206,7 +206,7 @@ def test_a_source_that_changes_its_volumes_within_a_run_stops_it_in_good_order(
     server = threading.Thread(target=feed)
     server.start()
     with Feed(free_address, "decoder") as source:
-        _, summary = decode(source, make_decoder(), Options(out=tmp_path / "out"), lambda view: None)
+        _, summary = unpack(source, make_decoder(), Options(out=tmp_path / "out"), lambda view: None)
     server.join(20)
     assert (summary["ended"], summary["volumes_received"]) == ("stopped", 11)
     assert said[0].startswith("the run is stopped, look at where its volumes come from: volume 11 is ")
@@ -217,11 +217,11 @@ def test_a_feed_that_changes_its_volumes_within_a_run_ends_it_and_keeps_what_cam
     """The feed itself cannot send such a volume; one that does is no feed of ours, and is named."""
     consumer, messages = Consumer("decoder"), messages_of(make_run(N))
     for message in messages[:9]:
-        assert consumer.receive(encode(message))[0] is not None
+        assert consumer.receive(pack(message))[0] is not None
     data = messages[9].data if isinstance(messages[9], Volume) else messages[10].data
     wrong = Volume(
         seq=9, run_uid="a" * 8, index=consumer.position.next_index, t_acquired=20.0, data=np.asfortranarray(other(data))
     )
     with pytest.raises(UserError, match="the feed broke the order of its run, start the run again: volume"):
-        consumer.receive(encode(wrong))
+        consumer.receive(pack(wrong))
     assert consumer.position.next_seq == 9

@@ -18,19 +18,7 @@ from realtime.feed.connection import Feed
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
 from realtime.feed.recording import Recorder, Recording
-from realtime.feed.wire import (
-    MAX_BUFFER,
-    Ack,
-    Done,
-    Hello,
-    Refusal,
-    RunEnd,
-    Status,
-    WireError,
-    decode,
-    digest_of,
-    encode,
-)
+from realtime.feed.wire import MAX_BUFFER, Ack, Done, Hello, Refusal, RunEnd, Status, WireError, digest_of, pack, unpack
 from replay.log import FeedLog
 from replay.server import serve
 from support.runs import digests, messages, timed
@@ -43,7 +31,7 @@ def consumed(*frames, consumer=None):
 
 
 def test_each_fault_is_named_and_counted_once():
-    sent = [encode(message) for message in messages()]
+    sent = [pack(message) for message in messages()]
     damaged = [*sent[3][:2], bytes(len(sent[3][2]))]
     consumer, taken, said = consumed(*sent[:2], sent[1], sent[2], damaged, sent[4], sent[3], *sent[6:8])
     assert (consumer.duplicates, consumer.gaps, consumer.damaged) == (1, 1, 1)
@@ -53,56 +41,56 @@ def test_each_fault_is_named_and_counted_once():
 
 
 def test_a_status_reveals_that_the_last_messages_were_lost():
-    sent = [encode(message) for message in messages()]
-    status = encode(Status(run_uid="u1", published=12, sent=12, confirmed=False))
+    sent = [pack(message) for message in messages()]
+    status = pack(Status(run_uid="u1", published=12, sent=12, confirmed=False))
     consumer, _, said = consumed(*sent[:5], status)
     assert said[-1] == Hello(role="decoder", run_uid="u1", next_seq=5)
     assert consumer.gaps == 1
-    behind = encode(Status(run_uid="u1", published=12, sent=5, confirmed=False))
+    behind = pack(Status(run_uid="u1", published=12, sent=5, confirmed=False))
     assert consumed(behind, consumer=consumer)[2] == [Ack(next_seq=5)]
 
 
 def test_an_end_that_does_not_agree_is_not_taken_and_not_confirmed():
     sent = list(messages())
     with pytest.raises(UserError, match="digest"):
-        consumed(*map(encode, sent[:-1]), encode(replace(sent[-1], digest="00" * 32)))
+        consumed(*map(pack, sent[:-1]), pack(replace(sent[-1], digest="00" * 32)))
     with pytest.raises(UserError, match="volumes"):
-        consumed(*map(encode, sent[:-1]), encode(replace(sent[-1], n_volumes=9)))
-    consumer = consumed(*map(encode, sent[:-1]))[0]
+        consumed(*map(pack, sent[:-1]), pack(replace(sent[-1], n_volumes=9)))
+    consumer = consumed(*map(pack, sent[:-1]))[0]
     with pytest.raises(UserError, match="not received"):
         consumer.confirm(sent[-1])
 
 
 def test_done_is_said_again_until_the_feed_has_it():
     sent = list(messages())
-    consumer, _, _ = consumed(*map(encode, sent))
+    consumer, _, _ = consumed(*map(pack, sent))
     done = consumer.confirm(sent[-1])
     assert done == Done(run_uid="u1", n_volumes=10, digest=sent[-1].digest)
-    status = encode(Status(run_uid="u1", published=12, sent=12, confirmed=False))
+    status = pack(Status(run_uid="u1", published=12, sent=12, confirmed=False))
     assert consumed(status, consumer=consumer)[2] == [done]
     assert not consumer.acknowledged
-    heard = encode(Status(run_uid="u1", published=12, sent=12, confirmed=True))
+    heard = pack(Status(run_uid="u1", published=12, sent=12, confirmed=True))
     assert consumed(heard, consumer=consumer)[2] == [Ack(next_seq=12)]
     assert consumer.acknowledged
 
 
 def test_a_new_run_begins_at_any_time():
     first, second = list(messages("u1")), list(messages("u2"))
-    consumer, taken, _ = consumed(*map(encode, first[:4]), *map(encode, second))
+    consumer, taken, _ = consumed(*map(pack, first[:4]), *map(pack, second))
     assert digests(taken) == digests(first[:4] + second)
     assert consumer.gaps == consumer.duplicates == 0
 
 
 def test_a_run_of_which_the_start_is_missing_is_asked_for():
     second = list(messages("u2"))
-    _, taken, said = consumed(encode(next(messages("u1"))), encode(second[3]))
+    _, taken, said = consumed(pack(next(messages("u1"))), pack(second[3]))
     assert taken[1] is None
     assert said[-1] == Hello(role="decoder", run_uid="u1", next_seq=1)
     log = FeedLog("u2")
     for message in second:
         log.publish(message)
-    again = [frames for _, frames in log.receive(b"x", encode(said[-1]))]
-    assert decode(again[0]) == second[0]
+    again = [frames for _, frames in log.receive(b"x", pack(said[-1]))]
+    assert unpack(again[0]) == second[0]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +99,7 @@ def test_a_run_of_which_the_start_is_missing_is_asked_for():
     ids=["refused", "peer", "noise"],
 )
 def test_a_peer_that_only_talks_nonsense_is_given_up_with_its_reason(word):
-    frames = word if isinstance(word, list) else encode(word)
+    frames = word if isinstance(word, list) else pack(word)
     with pytest.raises(UserError, match="cannot be understood"):
         consumed(*[frames] * 100)
 
@@ -292,7 +280,7 @@ def test_an_address_that_is_none_is_one_sentence(address):
 
 def test_what_is_still_on_its_way_of_a_run_that_was_left_does_not_bring_it_back(free_address):
     """A relay may hold back the start of a run until another has begun on the same connection."""
-    first, second = ([*map(encode, messages(uid))] for uid in ("u1", "u2"))
+    first, second = ([*map(pack, messages(uid))] for uid in ("u1", "u2"))
     with zmq.Context() as context, context.socket(zmq.ROUTER) as peer, Feed(free_address, "decoder") as feed:
         peer.bind(free_address)
         identity, *_ = peer.recv_multipart()
@@ -303,7 +291,7 @@ def test_what_is_still_on_its_way_of_a_run_that_was_left_does_not_bring_it_back(
         while other == identity:  # what it still said there
             assert peer.poll(5000)
             other, *frames = peer.recv_multipart()
-        said = decode(frames)
+        said = unpack(frames)
         assert (said.run_uid, said.next_seq, said.consumer) == ("u2", 1, feed.consumer.name)
         for frames in second[1:]:
             peer.send_multipart([other, *frames])
@@ -313,7 +301,7 @@ def test_what_is_still_on_its_way_of_a_run_that_was_left_does_not_bring_it_back(
 
 def test_a_long_wait_over_a_bad_link_is_not_given_up():
     """Of ten hours of signs of life one in a hundred is damaged, before the run begins."""
-    alive = encode(Status(run_uid="u1", published=0, sent=0, confirmed=False))
+    alive = pack(Status(run_uid="u1", published=0, sent=0, confirmed=False))
     consumer, _, _ = consumed(*([alive] * 99 + [[b"x", b"y"]]) * 360)
     assert consumer.damaged == 360
 
@@ -329,7 +317,7 @@ def test_a_frame_that_no_message_has_is_cut_off_unread(free_address):
         feed._reconnect()
         while (said := peer.recv_multipart())[0] == identity:
             pass
-        peer.send_multipart([said[0], *encode(next(messages()))])
+        peer.send_multipart([said[0], *pack(next(messages()))])
         assert take(feed, 1)[0].seq == 0
 
 
@@ -338,7 +326,7 @@ def test_a_confirmation_is_said_anew_on_a_connection_that_the_feed_knows(free_ad
     *_, end = messages()
     position = Position()
     for message in messages():
-        position = position.after(message, digest_of(encode(message)))
+        position = position.after(message, digest_of(pack(message)))
     with zmq.Context() as context, context.socket(zmq.ROUTER) as peer:
         peer.bind(free_address)
         with Feed(free_address, "decoder", resume=position) as feed:

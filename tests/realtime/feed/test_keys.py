@@ -13,7 +13,7 @@ import zmq
 from dynadiff.base.errors import UserError
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys, feed_keys, make_keys
-from realtime.feed.wire import Hello, RunEnd, Volume, encode
+from realtime.feed.wire import Hello, RunEnd, Volume, pack
 from replay.pace import run_messages
 from replay.server import serve
 
@@ -81,7 +81,7 @@ def test_plain_frames_at_an_encrypted_feed_get_no_answer(folders, served):
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(address)
-        dealer.send_multipart(encode(Hello(role="viewer")))
+        dealer.send_multipart(pack(Hello(role="viewer")))
         assert not dealer.poll(700)
     assert consume(address, consumer_keys(folders / "decoder")) == 30
 

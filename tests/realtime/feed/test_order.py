@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from realtime.feed.order import Position
-from realtime.feed.wire import Picture, RunStart, WireError, digest_of, encode
+from realtime.feed.wire import Picture, RunStart, WireError, digest_of, pack
 
 START = RunStart(
     run_uid="u1",
@@ -30,7 +30,7 @@ def picture(seq, shade):
 
 
 def position(*messages):
-    return reduce(lambda here, message: here.after(message, digest_of(encode(message))), messages, Position())
+    return reduce(lambda here, message: here.after(message, digest_of(pack(message))), messages, Position())
 
 
 ONE = position(START, picture(1, 10), picture(2, 20), picture(3, 30))
@@ -60,7 +60,7 @@ def test_the_start_is_part_of_the_way():
 def test_the_digest_is_the_documented_chain():
     chain = bytes(32)
     for message in (START, picture(1, 10), picture(2, 20), picture(3, 30)):
-        chain = hashlib.sha256(chain + bytes.fromhex(digest_of(encode(message)))).digest()
+        chain = hashlib.sha256(chain + bytes.fromhex(digest_of(pack(message)))).digest()
     assert ONE.digest == chain.hex()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
 from realtime.feed.recording import MAGIC, Recorder, Recording
-from realtime.feed.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Picture, RunEnd, RunStart, Volume, digest_of, encode
+from realtime.feed.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Picture, RunEnd, RunStart, Volume, digest_of, pack
 from replay.pace import recording_messages
 
 EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
@@ -40,13 +40,13 @@ def messages(n=6, source="replayed"):
             seq = position.next_seq + len(new)
             new.append(Volume(seq=seq, run_uid="u1", index=index, t_acquired=(index + 1) * TR, data=data))
         for message in new:
-            position = position.after(message, digest_of(encode(message)))
+            position = position.after(message, digest_of(pack(message)))
             yield message
     yield position.ending("complete")
 
 
 def frames(received):
-    return [[bytes(frame) for frame in encode(message)] for message in received]
+    return [[bytes(frame) for frame in pack(message)] for message in received]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from realtime.feed.connection import RETRY_S
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
-from realtime.feed.wire import RunEnd, RunStart, digest_of, encode
+from realtime.feed.wire import RunEnd, RunStart, digest_of, pack
 from replay.faults import BadLink, Faults
 from replay.log import FeedLog
 from replay.server import STATUS_S
@@ -72,7 +72,7 @@ class Scene:
     def publish(self, log, source):
         message = next(source, None)
         if log is self.log and message is not None:
-            self.sent[log.run_uid].append((message.seq, digest_of(encode(message))))
+            self.sent[log.run_uid].append((message.seq, digest_of(pack(message))))
             self.to_consumers(log.publish(message))
             self.at(VOLUME_S, self.publish, log, source)
 
@@ -95,7 +95,7 @@ class Scene:
                 self.at(TRANSIT_S + delay, self.arrive, identity, out, frames)
 
     def to_feed(self, site, control):
-        for delay, out in self.up.passes([bytes(frame) for frame in encode(control)]):
+        for delay, out in self.up.passes([bytes(frame) for frame in pack(control)]):
             self.at(TRANSIT_S + delay, lambda who, what: self.to_consumers(self.log.receive(who, what)),
                     site.identity, out)  # fmt: skip
 
@@ -182,7 +182,7 @@ class Scene:
         self.begin()
 
     def publish_last(self, end):
-        self.sent[self.uid].append((end.seq, digest_of(encode(end))))
+        self.sent[self.uid].append((end.seq, digest_of(pack(end))))
         self.to_consumers(self.log.publish(end))
 
     def crash(self, site):

@@ -27,9 +27,9 @@ from realtime.feed.wire import (
     Status,
     Volume,
     WireError,
-    decode,
     digest_of,
-    encode,
+    pack,
+    unpack,
 )
 
 EYE = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
@@ -72,12 +72,12 @@ def seal(header: object, *buffers: bytes, v: object = VERSION) -> list[bytes]:
 
 
 def header_of(message: Message | Control) -> dict[str, Any]:
-    return dict(json.loads(bytes(encode(message)[1])))
+    return dict(json.loads(bytes(pack(message)[1])))
 
 
 @pytest.mark.parametrize("message", PLAIN, ids=lambda message: type(message).__name__)
 def test_plain_messages_come_back_equal(message):
-    assert decode(encode(message)) == message
+    assert unpack(pack(message)) == message
 
 
 @given(
@@ -89,9 +89,9 @@ def test_plain_messages_come_back_equal(message):
 def test_volumes_come_back_bit_for_bit_from_any_memory_layout(data, order):
     """NaN and infinity too, whichever way the array lay in memory; as x fastest, and read-only."""
     sent = Volume(seq=1, run_uid="u", index=0, t_acquired=1.0, data=np.array(data, order=order))
-    frames = encode(sent)
+    frames = pack(sent)
     assert bytes(frames[2]) == data.tobytes(order="F")
-    back = decode([bytes(frame) for frame in frames]).data
+    back = unpack([bytes(frame) for frame in frames]).data
     assert (back.dtype, back.shape) == (data.dtype, data.shape)
     assert back.tobytes() == data.tobytes()
     assert back.flags.f_contiguous
@@ -100,13 +100,13 @@ def test_volumes_come_back_bit_for_bit_from_any_memory_layout(data, order):
 
 def test_an_array_in_wire_order_is_not_copied():
     data = np.asfortranarray(DATA)
-    frames = encode(replace(VOLUME, data=data))
+    frames = pack(replace(VOLUME, data=data))
     assert np.shares_memory(np.frombuffer(frames[2], np.uint8), data)
-    assert np.shares_memory(decode(frames).data, data)
+    assert np.shares_memory(unpack(frames).data, data)
 
 
 def test_pictures_come_back_row_by_row():
-    back = decode(encode(PICTURE))
+    back = unpack(pack(PICTURE))
     np.testing.assert_array_equal(back.rgb, PICTURE.rgb)
     assert (back.name, back.seq) == ("4017", 2)
 
@@ -114,36 +114,36 @@ def test_pictures_come_back_row_by_row():
 def test_what_another_sender_packed_is_passed_on_as_it_came():
     """Its header may be written in another order: the run's digest is of its bytes, not of ours."""
     header = dict(reversed(header_of(VOLUME).items()))
-    frames = seal(header, bytes(encode(VOLUME)[2]))
-    received = decode(frames)
-    assert encode(received)[1:] == frames[1:] != encode(VOLUME)[1:]
-    assert digest_of(encode(received)) == digest_of(frames) != digest_of(encode(VOLUME))
+    frames = seal(header, bytes(pack(VOLUME)[2]))
+    received = unpack(frames)
+    assert pack(received)[1:] == frames[1:] != pack(VOLUME)[1:]
+    assert digest_of(pack(received)) == digest_of(frames) != digest_of(pack(VOLUME))
 
 
 def test_a_received_message_that_is_changed_is_packed_anew():
-    received = decode(encode(VOLUME))
+    received = unpack(pack(VOLUME))
     assert isinstance(received, Volume)
-    changed = decode(encode(replace(received, index=7)))
+    changed = unpack(pack(replace(received, index=7)))
     assert isinstance(changed, Volume)
     assert changed.index == 7
 
 
 def test_the_time_of_sending_travels_but_is_no_content():
     later = replace(VOLUME, t_sent=1.6e9)
-    assert decode(encode(later)).t_sent == 1.6e9
-    assert digest_of(encode(later)) == digest_of(encode(VOLUME))
-    assert digest_of(encode(replace(VOLUME, index=1))) != digest_of(encode(VOLUME))
+    assert unpack(pack(later)).t_sent == 1.6e9
+    assert digest_of(pack(later)) == digest_of(pack(VOLUME))
+    assert digest_of(pack(replace(VOLUME, index=1))) != digest_of(pack(VOLUME))
 
 
 @pytest.mark.parametrize("message", [START, VOLUME, PICTURE, END], ids=lambda message: type(message).__name__)
 def test_a_flipped_bit_anywhere_in_header_or_buffer_is_noticed(message):
-    frames = [bytes(frame) for frame in encode(message)]
+    frames = [bytes(frame) for frame in pack(message)]
     for number in range(1, len(frames)):
         for place in range(0, len(frames[number]), 7):
             damaged = bytearray(frames[number])
             damaged[place] ^= 1 << place % 8
             with pytest.raises(WireError, match="damaged"):
-                decode([*frames[:number], bytes(damaged), *frames[number + 1 :]])
+                unpack([*frames[:number], bytes(damaged), *frames[number + 1 :]])
 
 
 ARRAY = {"dtype": "<i2", "shape": [3, 4, 5], "order": "F"}
@@ -230,53 +230,53 @@ MALFORMED_VOLUMES = {
 @pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_headers_with_a_right_digest_are_refused(header):
     with pytest.raises(WireError):
-        decode(seal(header))
+        unpack(seal(header))
 
 
 @pytest.mark.parametrize("array", MALFORMED_VOLUMES.values(), ids=MALFORMED_VOLUMES.keys())
 def test_malformed_arrays_with_a_right_digest_are_refused(array):
     with pytest.raises(WireError):
-        decode(seal(header_of(VOLUME) | {"data": array}, DATA.tobytes()))
+        unpack(seal(header_of(VOLUME) | {"data": array}, DATA.tobytes()))
 
 
 def test_the_number_of_frames_must_suit_the_message():
-    for frames in ([], [b"{}"], seal(header_of(VOLUME)), seal(header_of(END), b"x"), [*encode(VOLUME), b""]):
+    for frames in ([], [b"{}"], seal(header_of(VOLUME)), seal(header_of(END), b"x"), [*pack(VOLUME), b""]):
         with pytest.raises(WireError):
-            decode(frames)
+            unpack(frames)
 
 
 def test_another_version_is_named():
     with pytest.raises(WireError, match="install the same version"):
-        decode(seal(header_of(END), v=VERSION - 1))
+        unpack(seal(header_of(END), v=VERSION - 1))
 
 
 @pytest.mark.parametrize("t_sent", [None, "now", True, float("nan"), float("inf"), -1.0, [], 10**400])
 @pytest.mark.parametrize("message", [VOLUME, Ack(next_seq=1)], ids=["Volume", "Ack"])
 def test_a_time_of_sending_that_is_none_is_refused(message, t_sent):
-    frames = encode(message)
+    frames = pack(message)
     given = json.loads(bytes(frames[0])) | {"t_sent": t_sent}
     with pytest.raises(WireError, match="t_sent"):
-        decode([json.dumps(given).encode(), *frames[1:]])
+        unpack([json.dumps(given).encode(), *frames[1:]])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_no_number_of_a_header_may_be_infinite_or_none(value):
     for message, key in ((START, "tr"), (VOLUME, "t_acquired")):
         with pytest.raises(WireError, match=key):
-            decode(seal(header_of(message) | {key: value}, *map(bytes, encode(message)[2:])))
+            unpack(seal(header_of(message) | {key: value}, *map(bytes, pack(message)[2:])))
 
 
 def test_deep_nesting_and_broken_text_are_no_header():
     for header in (b'{"kind": NaN}', b'{"kind": Infinity}', b"[" * 100_000, b"1" * 5000, b"\xff", b"{", b""):
         digest = blake3(header).hexdigest()
         with pytest.raises(WireError):
-            decode([json.dumps({"v": VERSION, "digest": digest, "t_sent": 0}).encode(), header])
+            unpack([json.dumps({"v": VERSION, "digest": digest, "t_sent": 0}).encode(), header])
 
 
 @pytest.mark.parametrize("limit", [(1 << 10) + 1, (1 << 20) + 1])
 def test_frames_beyond_their_limit_are_refused_unread(limit):
     with pytest.raises(WireError, match="longer"):
-        decode([b" " * limit, b" " * limit])
+        unpack([b" " * limit, b" " * limit])
 
 
 text = st.text(alphabet="ab/. \u001b\ud800", max_size=5)
@@ -290,7 +290,7 @@ json_values = st.recursive(
 @given(st.lists(st.binary(max_size=200), max_size=4))
 def test_any_bytes_are_a_wire_error(frames):
     with pytest.raises(WireError):
-        decode(frames)
+        unpack(frames)
 
 
 @given(st.data())
@@ -299,12 +299,12 @@ def test_any_header_with_a_right_digest_is_a_message_or_a_wire_error(data):
     header = header_of(message)
     for key in data.draw(st.lists(st.sampled_from(sorted(header)), max_size=3)):
         header[key] = data.draw(json_values)
-    buffers = [bytes(frame) for frame in encode(message)[2:]]
+    buffers = [bytes(frame) for frame in pack(message)[2:]]
     try:
-        back = decode(seal(header, *buffers))
+        back = unpack(seal(header, *buffers))
     except WireError:
         return
-    assert decode(encode(back)) is not None
+    assert unpack(pack(back)) is not None
 
 
 @pytest.mark.parametrize(
