@@ -19,222 +19,209 @@ same digests. Nothing is ever unpickled.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
+import msgspec
 import numpy as np
 from blake3 import blake3
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from dynadiff.recordings.run import Event
-from realtime.feed import checks
-from realtime.feed.checks import MAX_BUFFER, MAX_COUNT, WireError, require
+from realtime.feed import ranges
+from realtime.feed.ranges import (
+    MAX_BUFFER,
+    MAX_COUNT,
+    MAX_TR,
+    Affine,
+    Count,
+    Digest,
+    Dtype,
+    EventRow,
+    Label,
+    LabelOrNone,
+    Positive,
+    Shape,
+    Text,
+    UnixTime,
+    WireError,
+    require,
+    within,
+)
 
-__all__ = [
-    "MAX_BUFFER",
-    "Ack",
-    "Control",
-    "Done",
-    "Frame",
-    "Hello",
-    "Message",
-    "Picture",
-    "Refusal",
-    "RunEnd",
-]
+__all__ = ["MAX_BUFFER", "Ack", "Control", "Done", "Frame", "Hello", "Message", "Picture", "Refusal", "RunEnd"]
 __all__ += ["RunStart", "Status", "Volume", "WireError", "digest_of", "pack", "unpack"]
 
 VERSION = 2  # 1 had sha256 for BLAKE3, which takes a volume of NSD 0.5 ms less at each end
-MAX_TR = 20.0  # seconds; what lies above is a TR in milliseconds
 MAX_SEAL, MAX_HEADER = 1 << 10, 1 << 20  # bytes
 MAX_CONTROL = 1 << 13  # bytes of a frame of what a consumer says, the longest names included
 MAX_VOLUMES, MAX_ROWS = 20_000, 100_000  # planned; of all events of a run
 
 Frame = bytes | memoryview
+T = TypeVar("T")
+_ORDERS: dict[str, Literal["C", "F"]] = {"data": "F", "rgb": "C"}  # the fields that travel as a buffer
 
 
-class _Sealed:
-    """What came over the wire is passed on as it came, and not packed and summed again."""
+class _Checked:
+    """A message that exists is legal: each field is of the type that stands beside it, and within its range.
+
+    What came over the wire is passed on as it came, and not packed and summed again.
+    """
 
     came: ClassVar[tuple[str, tuple[Frame, ...]] | None] = None  # digest and frames below the seal, of this message
 
+    def __post_init__(self) -> None:
+        message: type[Any] = type(self)
+        for name, kind in ranges.kinds(message).items():
+            if name not in _UNTYPED:
+                object.__setattr__(self, name, within(name, getattr(self, name), kind))
+
+
+_UNTYPED = ("came", "events", *_ORDERS)  # checked by who has them
+
 
 @dataclass(frozen=True, kw_only=True)
-class RunStart(_Sealed):
+class RunStart(_Checked):
     """A run begins."""
 
-    seq: int = 0
-    run_uid: str  # new for every run, also where a run number is started again
-    name: str  # as in BIDS: sub-01_ses-nsd01_task-nsdcore_run-12
-    subject: str
-    session: int
-    run: int  # file run number, from 1
-    tr: float  # seconds, in (0, 20]
-    n_volumes: int  # planned, dummies included
-    shape: tuple[int, int, int]  # voxels along x, y, z
-    dtype: str  # of the voxels, one of checks.DTYPES
-    affine: tuple[tuple[float, ...], ...]  # (4, 4), voxel to scanner space in mm, RAS+
+    seq: Literal[0] = 0
+    run_uid: Label  # new for every run, also where a run number is started again
+    name: Label  # as in BIDS: sub-01_ses-nsd01_task-nsdcore_run-12
+    subject: Label
+    session: Count
+    run: Count  # file run number, from 1
+    tr: Annotated[float, Meta(gt=0, le=MAX_TR)]  # seconds
+    n_volumes: Annotated[int, Meta(ge=1, le=MAX_VOLUMES)]  # planned, dummies included
+    shape: Shape  # voxels along x, y, z
+    dtype: Dtype  # of the voxels
+    affine: Affine  # voxel to scanner space in mm, RAS+
     source: Literal["replayed", "live"]
     events: tuple[Event, ...] = ()  # rows count from the first volume sent, dummies included
-    dummies: int = 0  # leading volumes that must not enter statistics
+    dummies: Count = 0  # leading volumes that must not enter statistics
 
     def __post_init__(self) -> None:
-        checks.whole("seq", self.seq, 0, 0)
-        for name in ("run_uid", "name", "subject"):
-            checks.label(name, getattr(self, name))
-        checks.whole("session", self.session)
-        checks.whole("run", self.run)
-        checks.real("tr", self.tr, 0, MAX_TR)
-        require(self.tr > 0, "tr must be above 0 s.")
-        checks.whole("n_volumes", self.n_volumes, 1, MAX_VOLUMES)
-        checks.shape(self.shape)
-        checks.nbytes(self.shape, self.dtype)
-        checks.affine(self.affine)
-        require(self.source in ("replayed", "live"), 'source must be "replayed" or "live".')
-        checks.whole("dummies", self.dummies, 0, self.n_volumes)
-        for event in checks.items("events", self.events, tuple):
-            require(type(event) is Event, "events must be of dynadiff.recordings.run.Event.")
-            checks.whole("an event's row", event.row)
-            checks.whole("an event's rows", event.rows, 1)
-            checks.text("an event's picture", event.picture)
-            checks.text("an event's category", event.category)
+        super().__post_init__()
+        ranges.nbytes(self.shape, self.dtype)
+        require(self.dummies <= self.n_volumes, "dummies: a run cannot have more of them than volumes.")
+        for event in self.events:
+            within("an event's row", event.row, Count)
+            within("an event's rows", event.rows, Positive)
+            within("an event's picture", event.picture, Text)
+            within("an event's category", event.category, Text)
         require(sum(event.rows for event in self.events) <= MAX_ROWS, f"events must have {MAX_ROWS} rows at most.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Volume(_Sealed):
+class Volume(_Checked):
     """One volume, as acquired. A decoded one is a read-only view of the frame that brought it."""
 
-    seq: int
-    run_uid: str
-    index: int  # from 0, dummies included; one that is left out was lost by the scanner
-    t_acquired: float  # seconds from the start of the run to the end of this acquisition
-    t_sent: float = 0.0  # unix seconds; stamped by the feed when it publishes
+    seq: Positive
+    run_uid: Label
+    index: Count  # from 0, dummies included; one that is left out was lost by the scanner
+    t_acquired: Annotated[float, Meta(ge=0, le=MAX_COUNT * MAX_TR)]  # s, start of the run to end of this acquisition
+    t_sent: UnixTime = 0.0  # stamped by the feed when it publishes
     data: NDArray[np.generic]  # (x, y, z)
 
     def __post_init__(self) -> None:
-        checks.whole("seq", self.seq, 1)
-        checks.label("run_uid", self.run_uid)
-        checks.whole("index", self.index)
-        checks.real("t_acquired", self.t_acquired, 0, MAX_COUNT * MAX_TR)
-        checks.real("t_sent", self.t_sent, 0, 1e11)
-        checks.array(self.data)
+        super().__post_init__()
+        ranges.array("data", self.data)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Picture(_Sealed):
+class Picture(_Checked):
     """What the subject is about to see, sent before the volume at whose row it first appears.
 
     Only a replay knows it.
     """
 
-    seq: int
-    run_uid: str
-    name: str  # the ``picture`` of the run's events
+    seq: Positive
+    run_uid: Label
+    name: Text  # the ``picture`` of the run's events
     rgb: NDArray[np.uint8]  # (height, width, 3)
 
     def __post_init__(self) -> None:
-        checks.whole("seq", self.seq, 1)
-        checks.label("run_uid", self.run_uid)
-        checks.text("name", self.name)
-        checks.array(self.rgb, ("|u1",))
+        super().__post_init__()
+        ranges.array("rgb", self.rgb, ("|u1",))
         require(self.rgb.shape[2] == 3, "a picture must have 3 channels.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunEnd(_Sealed):
+class RunEnd(_Checked):
     """A run is over. Its digest (``realtime.feed.order``) proves that a consumer has every message before it."""
 
-    seq: int
-    run_uid: str
-    n_volumes: int  # sent
-    digest: str
+    seq: Positive
+    run_uid: Label
+    n_volumes: Count  # sent
+    digest: Digest
     reason: Literal["complete", "stopped"]
 
-    def __post_init__(self) -> None:
-        checks.whole("seq", self.seq, 1)
-        checks.label("run_uid", self.run_uid)
-        checks.whole("n_volumes", self.n_volumes)
-        checks.digest(self.digest)
-        require(self.reason in ("complete", "stopped"), 'reason must be "complete" or "stopped".')
-
 
 @dataclass(frozen=True, kw_only=True)
-class Hello:
+class Hello(_Checked):
     """Consumer: send me run ``run_uid`` from ``next_seq`` on; if yours is another one, all of it."""
 
-    role: str  # decoder, viewer, recorder
-    consumer: str = ""  # the same over all connections of one process, and no other's; "" is that of the connection
-    run_uid: str = ""
-    next_seq: int = 0
-
-    def __post_init__(self) -> None:
-        checks.label("role", self.role)
-        for name in ("consumer", "run_uid"):
-            if getattr(self, name) != "":
-                checks.label(name, getattr(self, name))
-        checks.whole("next_seq", self.next_seq)
+    role: Label  # decoder, viewer, recorder
+    consumer: LabelOrNone = ""  # the same over all connections of a process, and no other's; "": the connection's
+    run_uid: LabelOrNone = ""
+    next_seq: Count = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ack:
+class Ack(_Checked):
     """Consumer: I have taken everything before ``next_seq``; send more."""
 
-    next_seq: int
-
-    def __post_init__(self) -> None:
-        checks.whole("next_seq", self.next_seq)
+    next_seq: Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class Done(_Checked):
     """Consumer: I have the whole run; these are my count of volumes and my digest."""
 
-    run_uid: str
-    n_volumes: int
-    digest: str
-
-    def __post_init__(self) -> None:
-        checks.label("run_uid", self.run_uid)
-        checks.whole("n_volumes", self.n_volumes)
-        checks.digest(self.digest)
+    run_uid: Label
+    n_volumes: Count
+    digest: Digest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(_Checked):
     """Feed, once a second and in answer to Done: I am alive."""
 
-    run_uid: str
-    published: int  # messages of the run
-    sent: int  # all before this one were sent to you, so you must have them: a link keeps the order
+    run_uid: Label
+    published: Count  # messages of the run
+    sent: Count  # all before this one were sent to you, so you must have them: a link keeps the order
     confirmed: bool  # your Done has come
-
-    def __post_init__(self) -> None:
-        checks.label("run_uid", self.run_uid)
-        checks.whole("published", self.published)
-        checks.whole("sent", self.sent)
-        require(type(self.confirmed) is bool, "confirmed must be true or false.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class Refusal(_Checked):
     """Feed: I cannot answer what you said, and why."""
 
-    reason: str
+    reason: Text
 
-    def __post_init__(self) -> None:
-        checks.text("reason", self.reason)
+
+class _Seal(msgspec.Struct, forbid_unknown_fields=True):
+    v: int
+    digest: str
+    t_sent: float
+
+
+class _Description(msgspec.Struct, forbid_unknown_fields=True):
+    """Of an array in its buffer."""
+
+    dtype: Dtype
+    shape: Shape
+    order: Literal["C", "F"]
 
 
 Message = RunStart | Volume | Picture | RunEnd
 Control = Hello | Ack | Done | Status | Refusal
 _KINDS = {kind.__name__: kind for kind in get_args(Message) + get_args(Control)}
-_ORDERS: dict[str, Literal["C", "F"]] = {"data": "F", "rgb": "C"}  # the fields that travel as a buffer
 
 
 def pack(message: Message | Control) -> list[Frame]:
     """The frames of a message. An array that lies in memory as on the wire is not copied: leave it be."""
     t_sent = message.t_sent if isinstance(message, Volume) else 0.0
-    if isinstance(message, _Sealed) and message.came is not None:
+    if message.came is not None:
         digest, frames = message.came
         return [_dump({"v": VERSION, "digest": digest, "t_sent": t_sent}), *frames]
     header: dict[str, object] = {"kind": type(message).__name__}
@@ -262,15 +249,14 @@ def unpack(frames: Sequence[Frame]) -> Message | Control:
     require(len(frames) in (2, 3), "a message must have 2 or 3 frames.")
     for frame, limit in zip(frames, (MAX_SEAL, MAX_HEADER, MAX_BUFFER), strict=False):
         require(memoryview(frame).nbytes <= limit, f"a frame is longer than {limit} bytes.")
-    seal = _load(frames[0])
-    require(seal.keys() == {"v", "digest", "t_sent"}, "a seal must have v, digest and t_sent.")
+    seal = _load("a seal", frames[0], _Seal)
     require(
-        type(seal["v"]) is int and seal["v"] == VERSION,
-        f"the feed speaks version {VERSION} here and {seal['v']!r:.20} there: install the same version.",
+        seal.v == VERSION,
+        f"the feed speaks version {VERSION} here and {seal.v!r:.20} there: install the same version.",
     )
-    require(seal["digest"] == _blake3(frames[1:]), "a message is damaged: its digest differs.")
-    checks.real("t_sent", seal["t_sent"], 0, 1e11)
-    header = _load(frames[1])
+    require(seal.digest == _blake3(frames[1:]), "a message is damaged: its digest differs.")
+    t_sent = within("t_sent", seal.t_sent, UnixTime)
+    header = _load("a header", frames[1], dict[str, Any])
     kind = header.pop("kind", None)
     require(isinstance(kind, str) and kind in _KINDS, f"there is no message {kind!r:.40}.")
     names = {field.name for field in fields(_KINDS[kind])} - {"t_sent"}
@@ -278,40 +264,28 @@ def unpack(frames: Sequence[Frame]) -> Message | Control:
     arrays = names & _ORDERS.keys()
     require(len(frames) == 2 + len(arrays), f"a {kind} must have {2 + len(arrays)} frames.")
     for name in arrays:
-        header[name] = _array(header[name], frames[2], _ORDERS[name])
+        header[name] = _array(name, header[name], frames[2])
     if kind == "RunStart":
-        header |= _run_start(**header)
+        header["events"] = tuple(Event(*row) for row in within("events", header["events"], tuple[EventRow, ...]))
     if kind == "Volume":
-        header["t_sent"] = seal["t_sent"]
+        header["t_sent"] = t_sent
     message: Message | Control = _KINDS[kind](**header)
-    if isinstance(message, _Sealed):
-        object.__setattr__(message, "came", (seal["digest"], tuple(frames[1:])))
+    object.__setattr__(message, "came", (seal.digest, tuple(frames[1:])))
     return message
 
 
 def digest_of(frames: Sequence[Frame]) -> str:
     """The digest of a message, from frames that ``pack`` made or ``unpack`` accepted."""
-    return str(_load(frames[0])["digest"])
+    return _load("a seal", frames[0], _Seal).digest
 
 
-def _run_start(shape: object, affine: object, events: object, **_: object) -> dict[str, object]:
-    rows = [checks.items("an event", event, list, 4) for event in checks.items("events", events, list)]
-    return {
-        "shape": checks.items("shape", shape, list, 3),
-        "affine": tuple(checks.items("a row", row, list, 4) for row in checks.items("affine", affine, list, 4)),
-        "events": tuple(Event(*row) for row in rows),
-    }
-
-
-def _array(description: object, buffer: Frame, order: Literal["C", "F"]) -> NDArray[np.generic]:
-    if not (isinstance(description, dict) and description.keys() == {"dtype", "shape", "order"}):
-        raise WireError("an array must be described by dtype, shape and order.")
-    require(description["order"] == order, f"the order of the buffer must be {order}.")
-    shape = checks.items("shape", description["shape"], list, 3)
-    checks.shape(shape)
-    size = checks.nbytes(shape, description["dtype"])
-    require(memoryview(buffer).nbytes == size, f"the buffer must have {size} bytes.")
-    array = np.frombuffer(buffer, description["dtype"]).reshape(shape, order=order)
+def _array(name: str, description: object, buffer: Frame) -> NDArray[np.generic]:
+    said: _Description = within(name, description, _Description)
+    order = _ORDERS[name]
+    require(said.order == order, f"{name}: the order of its buffer must be {order}.")
+    size = ranges.nbytes(said.shape, said.dtype)
+    require(memoryview(buffer).nbytes == size, f"{name}: its buffer must have {size} bytes.")
+    array = np.frombuffer(buffer, said.dtype).reshape(said.shape, order=order)
     array.flags.writeable = False
     return array
 
@@ -320,14 +294,11 @@ def _dump(value: object) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _load(frame: Frame) -> dict[str, Any]:
+def _load(what: str, frame: Frame, kind: type[T]) -> T:
     try:
-        value = json.loads(bytes(frame).decode())
+        return msgspec.json.decode(frame, type=kind)
     except (ValueError, RecursionError) as error:
-        raise WireError(f"a seal or header is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise WireError("a seal or header must be a JSON object.")
-    return value
+        raise WireError(f"{what} is not as it must be: {error}.") from None
 
 
 def _blake3(content: Sequence[Frame]) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from dynadiff.base.errors import UserError
 from realtime.decoding.decode import Options, decode
-from realtime.feed import checks
+from realtime.feed import ranges
 from realtime.feed.wire import Volume
 from realtime.records.record import Record, new_folder
 from replay.pace import recording_messages, run_messages
@@ -29,7 +29,7 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
 shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
-from realtime.feed import checks
+from realtime.feed import ranges
 from realtime.decoding.decode import Options, decode
 from replay.pace import run_messages
 messages = [m for _, m in run_messages(shared.small_run(n_volumes=400), speed=0, run_uid="aaaa")]
@@ -167,10 +167,10 @@ def test_after_a_kill_everything_can_be_read_and_replayed(tmp_path):
     assert len(pictures) - len(painted) <= 1  # it may have died between a picture and its line
 
 
-@pytest.mark.parametrize("name", ["x" * checks.MAX_LABEL, "ä" * (checks.MAX_LABEL // 2)])
+@pytest.mark.parametrize("name", ["x" * ranges.MAX_LABEL, "ä" * (ranges.MAX_LABEL // 2)])
 def test_the_longest_name_that_comes_over_the_wire_is_a_folder_in_decodes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    checks.label("name", name)
+    ranges.within("name", name, ranges.Label)
     for _ in range(2):
         folder = new_folder(None, name, datetime(2026, 1, 1))
         assert folder.resolve().parent == tmp_path / "decodes"
