@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
-from dynadiff.engines.contract import Manifest, sample
+from dynadiff.engines.contract import Manifest
 from dynadiff.engines.onnx import GRAPHS, OnnxEngine
 from dynadiff.networks.model_folder import load_model
 from dynadiff.recordings.nsd import NSD
@@ -85,7 +85,7 @@ def audit(folder: Path, manifest: Manifest, windows: NDArray[np.float32]) -> lis
     noise = initial_noise(0, manifest.latent_shape)
     tokens = [engine.encode(window) for window in windows]
     watched[0].close()
-    latents = [sample(engine, noise, each, manifest.steps) for each in tokens]
+    latents = [engine.sample(noise, each, manifest.steps) for each in tokens]
     watched[1].close()
     for latent in latents:
         engine.render(latent)

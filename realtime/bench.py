@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from dynadiff.base.random import initial_noise
-from dynadiff.engines.contract import Decoder, paint
+from dynadiff.engines.contract import Decoder
 from dynadiff.engines.open import open_decoder
 from dynadiff.recordings.masks import Masker
 from dynadiff.recordings.nsd_facts import SHAPE_1, TR, VOLUMES, VOXELS_1
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import OnlineWindows, WindowSpec
-from realtime.decoding.painter import Timed
+from realtime.decoding.painter import paint_timed
 from realtime.engine_check import built, check
 from realtime.feed.wire import RunStart, Volume, pack, unpack
 from realtime.records.record import Record, versions
@@ -58,8 +58,8 @@ def bench(engine: str, model: Path, path: Path | None, console: Console, against
     content: dict[str, object] = {"versions": versions()}
     with built(engine, model, console) if against_torch else nullcontext(model) as folder:
         decoder = open_decoder(engine, folder)
-        if decoder.mode:
-            console.print(f"the {engine} engine runs {decoder.mode}", highlight=False, soft_wrap=True)
+        if decoder.engine.mode:
+            console.print(f"the {engine} engine runs {decoder.engine.mode}", highlight=False, soft_wrap=True)
         if against_torch:
             errors, times = check(decoder, model, console)
             content |= {"errors": [asdict(error) for error in errors], "paired_ms": times}
@@ -117,13 +117,11 @@ def painting(decoder: Decoder) -> Figures:
     rng = np.random.default_rng(0)
     for k in range(WARM + PICTURES):
         window = rng.standard_normal((manifest.voxels, manifest.window_length), dtype=np.float32)
-        engine = Timed(decoder.engine, time.perf_counter)
         began = time.perf_counter()
-        paint(engine, window, noise, manifest.steps)
+        _, stages = paint_timed(decoder.engine, window, noise, manifest.steps, time.perf_counter)
         if k >= WARM:
-            for stage, seconds in engine.seconds.items():
+            for stage, seconds in (stages | {"picture": time.perf_counter() - began}).items():
                 watch.seconds[stage].append(seconds)
-            watch.seconds["picture"].append(time.perf_counter() - began)
     return watch.figures()
 
 

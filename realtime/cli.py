@@ -12,7 +12,7 @@ from dynadiff.base.numbers import numbers
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from realtime.decoding.decode import Options
+    from realtime.decoding.options import Options
 
 ADDRESS = "tcp://127.0.0.1:5560"
 app = typer.Typer(
@@ -195,7 +195,7 @@ def main() -> None:
 
 
 def _options(engine: str, model: Path | None, **chosen: Any) -> "Options":
-    from realtime.decoding.decode import Options
+    from realtime.decoding.options import Options
 
     return Options(engine, str(_folder(model)), **chosen)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dynadiff.base.errors import UserError
 from dynadiff.phantom.tree import ensure_phantom
-from realtime.decoding.decode import Options
+from realtime.decoding.options import Options
 from realtime.decoding.session import check_place, decode_feed
 from realtime.records.record import check_empty
 from realtime.records.summary import Json

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zmq
 
-from dynadiff.engines.contract import Decoder, Manifest
+from dynadiff.engines.contract import Decoder, Engine, Manifest
 from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
@@ -19,7 +19,7 @@ SHAPE = (7, 6, 5)
 PICTURE = 16  # pixels
 
 
-class LinearEngine:
+class LinearEngine(Engine):
     """Paints what a linear map of the window says; ``gate`` holds every picture back until it is set."""
 
     def __init__(self, voxels: int, length: int) -> None:

@@ -1,15 +1,15 @@
 """What an engine is, and how it paints: the one boundary between a trained model and whoever decodes with it.
 
 An engine is three calls. ``encode`` and ``step`` hand out and take arrays of the engine's own kind (numpy, torch,
-device memory); only the window goes in and only the picture comes out. The sampler lives here and is the same for
-all of them, so two engines can differ in nothing but the numerics of three networks. An engine that does all sampling
-steps faster in one go than one by one has a fourth call, ``sample``. This module imports no runtime.
+device memory); only the window goes in and only the picture comes out. The sampler, ``sample``, is the same for all of
+them, so two engines can differ in nothing but the numerics of three networks; one that does all steps faster in one go
+than one by one has its own. This module imports no runtime.
 """
 
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Engine(Protocol):
     as well, and a latent without its first axis. What it hands out is valid until it is called again.
     """
 
+    mode: str = ""  # how it runs, where it has more than one way and the user should know which
+
     def encode(self, window: NDArray[np.float32]) -> Any:
         """Cleaned window (voxels, volumes) to image tokens."""
 
@@ -41,12 +43,12 @@ class Engine(Protocol):
     def render(self, latent: Any) -> NDArray[np.uint8]:
         """Final latent to an RGB picture (height, width, 3)."""
 
-
-@runtime_checkable
-class WholeSampler(Protocol):
-    """What an engine may have besides: every step in one call, to the same latent as one by one."""
-
-    def sample(self, noise: NDArray[np.float32], tokens: Any, steps: int) -> Any: ...
+    def sample(self, noise: NDArray[np.float32], tokens: Any, steps: int) -> Any:
+        """All sampling steps, from ``noise`` (c, h, w) to the final latent; an engine may have a faster way."""
+        latent: Any = noise
+        for i in range(steps):
+            latent = self.step(latent, tokens, i)
+        return latent
 
 
 @dataclass(frozen=True)
@@ -141,22 +143,11 @@ class Decoder:
     manifest: Manifest
     mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
     scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
-    mode: str = ""  # how the engine runs, where it has more than one way and the user should know which
 
 
 def paint(engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], steps: int) -> NDArray[np.uint8]:
     """Decode one cleaned window (voxels, volumes) from initial ``noise`` (c, h, w) to a picture (h, w, 3)."""
-    return engine.render(sample(engine, noise, engine.encode(window), steps))
-
-
-def sample(engine: Engine, noise: NDArray[np.float32], tokens: Any, steps: int) -> Any:
-    """All sampling steps from ``noise`` (c, h, w) to the final latent."""
-    if isinstance(engine, WholeSampler):
-        return engine.sample(noise, tokens, steps)
-    latent: Any = noise
-    for i in range(steps):
-        latent = engine.step(latent, tokens, i)
-    return latent
+    return engine.render(engine.sample(noise, engine.encode(window), steps))
 
 
 def step_inputs(manifest: Manifest, names: set[str]) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Manifest, step_inputs
+from dynadiff.engines.contract import Engine, Manifest, step_inputs
 from dynadiff.scores.identification import Features
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in this order
@@ -39,7 +39,7 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
     return session
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """Runs the brain module, the step and the decoder: three sessions, or what acts as them.
 
     Raises UserError when the graphs are for guidance 1 and the manifest asks for another.

@@ -52,7 +52,7 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
     check_probe(engine, Probe.load(home, manifest), manifest, f"engine in {home}")
     wanted = sampler.over(manifest)
     engine = engine if wanted == manifest else make(wanted)
-    return Decoder(engine, wanted, mask, _scorer(home, manifest), getattr(engine, "mode", ""))
+    return Decoder(engine, wanted, mask, _scorer(home, manifest))
 
 
 def _scorer(home: Path, manifest: Manifest) -> Features | None:

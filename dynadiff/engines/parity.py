@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.random import initial_noise
-from dynadiff.engines.contract import Decoder, Engine, Manifest, sample
+from dynadiff.engines.contract import Decoder, Engine, Manifest
 from dynadiff.engines.probe import TOLERANCES, fetch
 
 WINDOWS = 3
@@ -70,6 +70,6 @@ def _outputs(
         latent = after
     picture = reference.render(latent)
     yield PARTS[2], other.render(latent), picture
-    own = sample(other, noise, other.encode(window), steps)
+    own = other.sample(noise, other.encode(window), steps)
     yield PARTS[3], fetch(own), latent
     yield PARTS[4], other.render(own), picture

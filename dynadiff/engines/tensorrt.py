@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS, Machine, Network, parse_specification, refuse_foreign
-from dynadiff.engines.contract import Manifest, step_inputs
+from dynadiff.engines.contract import Engine, Manifest, step_inputs
 from dynadiff.engines.cuda import Cuda, CudaError
 from dynadiff.engines.tensorrt_library import MODULES, new_log, tensor_specification
 
@@ -105,7 +105,7 @@ class Resident:
         return values if dtype is None else values.astype(dtype)
 
 
-class TrtEngine:
+class TrtEngine(Engine):
     def __init__(self, plans: Plans, manifest: Manifest) -> None:
         self._plans, self._cuda, self._steps = plans, plans.cuda, manifest.steps
         self._stream = self._cuda.stream()

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import Decoder, Manifest, Sampler
+from dynadiff.engines.contract import Decoder, Engine, Manifest, Sampler
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import load_model
 from dynadiff.networks.sampling import Render, Step
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """``compiler`` is a backend of torch.compile; what it makes is compiled before the first picture is asked for."""
 
     def __init__(self, model: Model, manifest: Manifest, compiler: str = "") -> None:
@@ -68,4 +68,4 @@ def open_torch(folder: Path, threads: int, sampler: Sampler, compiler: str = "")
     model = load_model(folder, merged=True)
     manifest = sampler.over(manifest_of(model, "torch"))
     engine = TorchEngine(model, manifest, compiler)
-    return Decoder(engine, manifest, model.mask, mode=engine.mode)
+    return Decoder(engine, manifest, model.mask)

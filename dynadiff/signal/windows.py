@@ -4,7 +4,7 @@ Knows rows, events and samples; knows no files and no network. A window is alway
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from typing import Self
 
@@ -91,18 +91,30 @@ def offline_windows(
 
 
 @dataclass(frozen=True, eq=False)
-class Newest:
-    """The window that a volume completed."""
+class Window:
+    """What one picture is decoded from."""
 
-    rows: range
+    rows: range  # of the run
     values: NDArray[np.float32]  # cleaned (voxels, volumes); the nearest one's for a volume that is not believed
     marks: Mapping[int, str]  # what is wrong with which of its rows, see `dynadiff.signal.screening`
     believed: int  # volumes
 
     @property
+    def last_row(self) -> int:
+        """Of its newest volume."""
+        return self.rows[-1]
+
+    @property
     def good(self) -> bool:
         """Whether at least half of its volumes are believed, so that a picture says something."""
         return 2 * self.believed >= len(self.rows)
+
+    def later(self, rows: int) -> Self:
+        """The same window where that many rows come before the first: dummies, which statistics do not count."""
+        if rows == 0:
+            return self
+        first, marks = self.rows.start + rows, {row + rows: mark for row, mark in self.marks.items()}
+        return replace(self, rows=range(first, first + len(self.rows)), marks=marks)
 
 
 class OnlineWindows:
@@ -116,7 +128,7 @@ class OnlineWindows:
         self.screen = Screen(cleaning, n_planned, n_voxels, tr)
         self._rolling = RollingWindow(spec.length)
 
-    def push(self, row: int, sample: NDArray[np.float32]) -> Newest | None:
+    def push(self, row: int, sample: NDArray[np.float32]) -> Window | None:
         """Take the raw volume (voxels,) of ``row``, after the last one; give the window that it completes."""
         self.screen.push(row, sample)
         newest = self._rolling.push(row, sample)
@@ -128,7 +140,7 @@ class OnlineWindows:
         believed = [k for k, r in enumerate(rows) if self.screen.believed(r)]
         nearest = [min(believed, key=lambda b: abs(b - k), default=k) for k in range(len(rows))]
         marks = {r: self.screen.marks[r] for r in rows if r in self.screen.marks}
-        return Newest(rows, np.ascontiguousarray(values[nearest].T), marks, len(believed))
+        return Window(rows, np.ascontiguousarray(values[nearest].T), marks, len(believed))
 
 
 def online_windows(

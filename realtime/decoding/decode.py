@@ -9,16 +9,15 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Decoder
 from dynadiff.scores.identification import Features
 from dynadiff.scores.pixels import pixel_features
+from realtime.decoding.options import Options
 from realtime.decoding.painter import Clock
-from realtime.decoding.run import POLL_S, Options, RunDecoder, Watch
+from realtime.decoding.run import POLL_S, RunDecoder, Watch
 from realtime.decoding.stages import check_run
 from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume
 from realtime.records.record import free_name, new_folder
 from realtime.records.resume import Earlier
 from realtime.records.summary import Json
 from realtime.screen.display import View
-
-__all__ = ["Options", "Source", "decode"]
 
 
 class Source(Protocol):

@@ -9,22 +9,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.engines.contract import Decoder
-from dynadiff.recordings.run import Event
 from dynadiff.scores.identification import Features
-from realtime.decoding.painter import Clock, Job, Painted, Painter
-from realtime.decoding.stages import Stages, Window
+from dynadiff.signal.windows import Window
+from realtime.decoding.options import Options
+from realtime.decoding.painter import Clock, Painted, Painter
+from realtime.decoding.stages import Stages
 from realtime.decoding.stimuli import Stimuli
 from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
 from realtime.records.outcome import identified, illustrate
 from realtime.records.record import Record, describe
 from realtime.records.resume import Earlier, Line, check_same
-from realtime.records.summary import Json, Parity, latency_ms
+from realtime.records.summary import CleaningAgreement, Json, latency_ms
 from realtime.screen.display import Moment, View
 
 POLL_S = 0.02  # how long a finished picture may lie before it is recorded and shown
@@ -34,18 +34,12 @@ Watch = Callable[[View], None]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user may choose about a decode."""
+class Arrival:
+    """What is known of a volume before its window is painted; times on the clock, in seconds."""
 
-    engine: str = "onnx"
-    model: str = ""  # engine or model folder
-    connect: str = ""
-    out: Path | None = None  # None: a new folder in decodes/
-    seed: int = 0  # of the noise that every picture starts from
-    steps: int | None = None  # of the sampler; the engine's own without it
-    guidance: float | None = None
-    late: Literal["auto", "skip", "wait"] = "auto"  # a live run skips windows, a replayed one waits
-    features: str = "pixels"  # in which pictures are compared
+    line: Json
+    received: float
+    cleaned: float
 
 
 class RunDecoder:
@@ -61,7 +55,7 @@ class RunDecoder:
         self._skips = options.late == "skip" or (options.late == "auto" and start.source == "live")
         self._stages = Stages(start, decoder.manifest, decoder.mask)
         self._stimuli = Stimuli(start.events)
-        self._parity = Parity()
+        self._agreement = CleaningAgreement()
         self._painted: list[View] = []  # one per window, without reconstructions
         self._windows = 0
         self._marked = 0  # painted windows with a volume that is not as it should be
@@ -71,6 +65,7 @@ class RunDecoder:
             run=start.name, source=start.source, tr=start.tr, planned=start.n_volumes,
             events_known=self._stimuli.known, note=self._note,
         )  # fmt: skip
+        self._waiting: dict[int, Arrival] = {}  # volumes whose windows are to be painted, by their index
         self._known = before.lines if before else {}
         self._resumes = before.resumes + 1 if before else 0
         header = describe(start, decoder.manifest, asdict(options), self._resumes)
@@ -91,44 +86,50 @@ class RunDecoder:
         received, arrived = self._now(), self._wall()
         lost = len(self._stages.missing)
         window = self._stages.push(volume)
-        cleaned = self._now()
+        arrival = Arrival(self._line(volume, arrived), received, self._now())
         self._heard = received
         bad = sum(self._stages.bad.values())
         self._view = replace(self._view, received=self._view.received + 1, bad=bad)
-        row = volume.index - self._start.dummies
         for index in self._stages.missing[lost:]:
             self._settled({"volume": index, "latency_ms": {}, "done": "missing"})
+        row = volume.index - self._start.dummies
+        if self._stages.sample is not None:
+            self._agreement.sample(row, self._stages.sample)
+        if window is not None:
+            self._windows += 1
+            self._window(window, arrival)
+        else:
+            fate = "dummy" if row < 0 else "too few for a window"
+            self._settled(arrival.line | {"latency_ms": _ms({"clean": arrival.cleaned - received}), "done": fate})
+        self._record.message(volume)  # last, so that painting does not wait for the disk
+
+    def _line(self, volume: Volume, arrived: float) -> Json:
+        """What volumes.jsonl says of a volume, whatever becomes of it."""
         line: Json = {
             "volume": volume.index,
             "received": datetime.fromtimestamp(arrived, UTC).isoformat(),
             "acquired_s": volume.t_acquired,
             "transit_ms": round(1000 * (arrived - volume.t_sent), 3),
-            "latency_ms": _ms({"clean": cleaned - received}),
         }
-        if volume.index in self._stages.marks:
-            line["mark"] = self._stages.marks[volume.index]
-        if self._stages.sample is not None:
-            self._parity.sample(row, self._stages.sample)
-        if window is None:
-            self._settled(line | {"done": "dummy" if row < 0 else "too few for a window"})
-        else:
-            self._windows += 1
-            self._window(window, line, received, cleaned)
-        self._record.message(volume)  # last, so that painting does not wait for the disk
+        mark = self._stages.marks.get(volume.index)
+        return line if mark is None else line | {"mark": mark}
 
-    def _window(self, window: Window, line: Json, received: float, cleaned: float) -> None:
+    def _window(self, window: Window, arrival: Arrival) -> None:
         """Have a window painted, unless it says too little, or is painted."""
-        if window.marks:
-            line["marks"] = {str(index): mark for index, mark in window.marks.items()}
+        self._waiting[window.last_row] = arrival
         if not window.good:
-            self._skipped(line, window, "too many bad volumes")
+            self._skipped(window, "too many bad volumes")
             return
-        self._parity.window(window.last_row - self._start.dummies, window.values)
+        self._agreement.window(window.last_row - self._start.dummies, window.values)
         known = self._known.get(window.last_row)
-        if known is None:
-            self._offer(Job(window, line, received, cleaned))
-        else:
+        if known is not None:
             self._again(window, known)
+            return
+        while self._painter.full and not self._skips:
+            self.poll(POLL_S)
+        older = self._painter.offer(window)
+        if older is not None:
+            self._skipped(older, "late")
 
     def poll(self, timeout: float = 0.0) -> None:
         """Record and show what the painter has finished, waiting up to ``timeout`` seconds for it."""
@@ -162,17 +163,13 @@ class RunDecoder:
         self._painter.close()
         self._record.close()
 
-    def _offer(self, job: Job) -> None:
-        while self._painter.full and not self._skips:
-            self.poll(POLL_S)
-        older = self._painter.offer(job)
-        if older is not None:
-            self._skipped(older.line, older.window, "late")
-
-    def _skipped(self, line: Json, window: Window, why: str) -> None:
+    def _skipped(self, window: Window, why: str) -> None:
+        arrival = self._waiting.pop(window.last_row)
         self._note = f"not painted, {why}"
         self._view = replace(self._view, skipped=self._view.skipped + 1)
-        self._settled(line | {"done": "skipped", "why": why, "seen_row": window.seen_row})
+        latency = {"latency_ms": _ms({"clean": arrival.cleaned - arrival.received})}
+        fate = {"done": "skipped", "why": why, "seen_row": self._stages.spec.seen_row(window.last_row)}
+        self._settled(arrival.line | latency | _marks(window) | fate)
 
     def _settled(self, line: Json) -> None:
         """Note what became of a volume, unless an earlier decode of this folder did."""
@@ -181,36 +178,37 @@ class RunDecoder:
 
     def _again(self, window: Window, known: Line) -> None:
         """A window that was settled before the process was started again."""
+        del self._waiting[window.last_row]
         if known.done == "painted":
             picture = self._record.read_picture(window.last_row)
             self._show(window, known.latency_ms["total"] / 1000, picture)
         else:
             self._view = replace(self._view, skipped=self._view.skipped + 1)
 
-    def _show(self, window: Window, latency: float, picture: NDArray[np.uint8]) -> Event | None:
+    def _show(self, window: Window, latency: float, picture: NDArray[np.uint8]) -> Moment:
         """Make a picture the newest one; what was on the screen at the moment that it is about."""
-        event, stimulus = self._stimuli.at(window.seen_row)
-        onset = event is not None and event.row == window.seen_row
-        moment = Moment(window.last_row, window.seen_row, latency, event, onset, stimulus)
+        seen_row = self._stages.spec.seen_row(window.last_row)
+        event, stimulus = self._stimuli.at(seen_row)
+        onset = event is not None and event.row == seen_row
+        moment = Moment(window.last_row, seen_row, latency, event, onset, stimulus)
         self._note = _said(window.marks)
         self._marked += bool(window.marks)
         seen = replace(self._view, painted=self._view.painted + 1, moment=moment, note=self._note)
         self._painted.append(seen)
         self._view = replace(seen, reconstruction=picture)
-        return event
+        return moment
 
     def _finished(self, painted: Painted) -> None:
-        job = painted.job
-        window = job.window
-        event = self._show(window, painted.latency, painted.picture)
+        window, arrival = painted.window, self._waiting.pop(painted.window.last_row)
+        latency = painted.ready - arrival.received
+        moment = self._show(window, latency, painted.picture)
         began = self._now()
         name = self._record.picture(window.last_row, painted.picture)
-        stages = painted.stages | {"total": painted.latency, "record": self._now() - began}
-        self._record.volume(
-            job.line
-            | {"done": "painted", "seen_row": window.seen_row, "stimulus": event.picture if event else None}
-            | {"picture": name, "latency_ms": _ms(stages)}
-        )
+        before = {"clean": arrival.cleaned - arrival.received, "wait": painted.began - arrival.cleaned}
+        stages = before | painted.stages | {"total": latency, "record": self._now() - began}
+        stimulus = moment.event.picture if moment.event else None
+        fate = {"done": "painted", "seen_row": moment.seen_row, "stimulus": stimulus, "picture": name}
+        self._record.volume(arrival.line | {"latency_ms": _ms(stages)} | _marks(window) | fate)
 
     def _recorded(self) -> Json:
         return {"recording": f"stopped: {self._record.stopped}" if self._record.stopped else "complete"}
@@ -231,7 +229,7 @@ class RunDecoder:
             "engine": self._options.engine,
             "resumes": self._resumes,
             **({"identification": scores} if scores else {}),
-            "cleaning_parity": self._parity.result(manifest.cleaning, tr, manifest.window_length),
+            "cleaning_parity": self._agreement.result(manifest.cleaning, tr, manifest.window_length),
             "bad_volumes": self._stages.bad,
             "marked_windows": self._marked,
             "non_finite": self._stages.non_finite,
@@ -240,6 +238,11 @@ class RunDecoder:
             "ended": end.reason if end else "broken off",
             "run_digest": end.digest if end else None,
         }
+
+
+def _marks(window: Window) -> Json:
+    """What volumes.jsonl says of a window that holds a volume which is not as it should be."""
+    return {"marks": {str(index): mark for index, mark in window.marks.items()}} if window.marks else {}
 
 
 def _said(marks: Mapping[int, str]) -> str:

@@ -11,7 +11,8 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Sampler
 from dynadiff.engines.open import open_decoder
 from dynadiff.scores.pixels import pixel_features
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys
 from realtime.records.record import check_empty
@@ -31,8 +32,8 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
     own_keys = consumer_keys(keys) if keys else None
     before = check_place(options, headless)
     decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
-    if decoder.mode:
-        console.print(f"the {options.engine} engine runs {decoder.mode}", highlight=False, soft_wrap=True)
+    if decoder.engine.mode:
+        console.print(f"the {options.engine} engine runs {decoder.engine.mode}", highlight=False, soft_wrap=True)
     features = decoder.scorer or pixel_features
     options = replace(options, features="image encoder" if decoder.scorer else "pixels")
     with ExitStack() as open_things:

@@ -5,8 +5,6 @@ not its window is painted afterwards.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +12,10 @@ from numpy.typing import NDArray
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Manifest
 from dynadiff.recordings.masks import Masker
-from dynadiff.signal.windows import OnlineWindows, WindowSpec
+from dynadiff.signal.windows import OnlineWindows, Window, WindowSpec
 from realtime.feed.wire import RunStart, Volume
 
 TR_TOLERANCE = 1e-3  # seconds
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """What one picture is decoded from."""
-
-    last_row: int  # index of its newest volume in the run, dummies included
-    seen_row: int  # volume during which its picture was on the screen, below 0 before the run
-    values: NDArray[np.float32]  # cleaned (voxels, volumes)
-    marks: Mapping[int, str]  # what is wrong with which of its volumes, see `dynadiff.signal.screening`
-    good: bool  # whether enough of them are believed
 
 
 class Stages:
@@ -75,10 +62,7 @@ class Stages:
         sample = self._masked(volume.data)
         newest = self._online.push(row, sample)
         self.sample = sample if self._online.screen.believed(row) else None
-        if newest is None:
-            return None
-        marks = {r + self._dummies: mark for r, mark in newest.marks.items()}
-        return Window(volume.index, self.spec.seen_row(volume.index), newest.values, marks, newest.good)
+        return None if newest is None else newest.later(self._dummies)
 
 
 def check_run(start: RunStart, manifest: Manifest, mask: NDArray[np.bool_]) -> None:

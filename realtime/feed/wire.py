@@ -71,7 +71,7 @@ class _Checked:
     came: ClassVar[tuple[str, tuple[Frame, ...]] | None] = None  # digest and frames below the seal, of this message
 
     def __post_init__(self) -> None:
-        message: type[Any] = type(self)
+        message: Any = type(self)
         for name, kind in ranges.kinds(message).items():
             if name not in _UNTYPED:
                 object.__setattr__(self, name, within(name, getattr(self, name), kind))

@@ -60,7 +60,7 @@ def identification(
     }
 
 
-class Parity:
+class CleaningAgreement:
     """Agreement of online windows, averaged over their volumes, with those of the run cleaned as a whole."""
 
     def __init__(self) -> None:

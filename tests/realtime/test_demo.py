@@ -14,7 +14,7 @@ from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import file_runs
 from realtime import demo
 from realtime.decoding import session
-from realtime.decoding.decode import Options
+from realtime.decoding.options import Options
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,9 @@ def test_another_picture_is_refused(decoder) -> None:
         check_probe(decoder.engine, probe, decoder.manifest, "engine")
 
 
-def test_a_wrong_loop_is_refused_where_the_engine_has_its_own(decoder) -> None:
+def test_a_wrong_loop_is_refused_where_the_engine_has_its_own(decoder, monkeypatch) -> None:
     probe = make_probe(decoder.engine, decoder.manifest)
-    decoder.engine.sample = lambda noise, tokens, steps: noise
+    monkeypatch.setattr(type(decoder.engine), "sample", lambda self, noise, tokens, steps: noise)
     with pytest.raises(UserError, match="its sampling loop is off"):
         check_probe(decoder.engine, probe, decoder.manifest, "engine")
 

@@ -183,7 +183,7 @@ def test_a_small_gpu_is_one_sentence(built) -> None:
 def test_it_opens_like_any_engine_and_its_probe_is_checked_over_the_loop(built, machine, monkeypatch, window) -> None:
     monkeypatch.setattr(engines, "require_gpu", lambda kind: (machine.trt, machine.cuda))
     decoder = engines.open_decoder("trt", built)
-    assert (decoder.mode, decoder.manifest.kind, decoder.scorer is None) == (ONE_GRAPH, "trt", False)
+    assert (decoder.engine.mode, decoder.manifest.kind, decoder.scorer is None) == (ONE_GRAPH, "trt", False)
     monkeypatch.setattr(TrtEngine, "sample", lambda self, noise, tokens, steps: noise[None])
     with pytest.raises(UserError, match="its sampling loop is off by"):
         engines.open_decoder("trt", built)

@@ -21,4 +21,4 @@ def test_compiled_networks_paint_the_same_picture() -> None:
     noise = initial_noise(0, plain.manifest.latent_shape)
     pictures = [paint(decoder.engine, window, noise, 2).astype(int) for decoder in (plain, compiled)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
-    assert (plain.mode, compiled.mode) == ("", "compiled by eager")
+    assert (plain.engine.mode, compiled.engine.mode) == ("", "compiled by eager")

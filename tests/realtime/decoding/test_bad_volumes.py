@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from realtime.decoding.decode import Options, unpack
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from realtime.feed.connection import Feed
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
@@ -56,7 +57,7 @@ def decoded(tmp_path, make_decoder, listed_feed):
 
     def run(messages, name="out", **options):
         decoder, views = make_decoder(), []
-        folder, summary = unpack(listed_feed(messages), decoder, Options(out=tmp_path / name, **options), views.append)
+        folder, summary = decode(listed_feed(messages), decoder, Options(out=tmp_path / name, **options), views.append)
         return folder, summary, decoder.engine.windows, views
 
     return run
@@ -137,14 +138,14 @@ def test_a_window_of_mostly_bad_volumes_is_not_painted_but_counted(decoded, make
 def test_a_decode_that_goes_on_counts_bad_volumes_once(make_run, make_decoder, listed_feed, tmp_path, series, files_of):
     series[12], series[20:26] = 0, series[19]
     messages = without(messages_of(run_of(make_run, series)), {15})
-    straight, whole = unpack(listed_feed(messages), make_decoder(), Options(out=tmp_path / "whole"), lambda view: None)
+    straight, whole = decode(listed_feed(messages), make_decoder(), Options(out=tmp_path / "whole"), lambda view: None)
     for stop in (14, 18, 27):
         part = tmp_path / f"part-{stop}"
         with pytest.raises(KeyboardInterrupt):
-            unpack(listed_feed(messages[:stop]), make_decoder(), Options(out=part), lambda view: None)
+            decode(listed_feed(messages[:stop]), make_decoder(), Options(out=part), lambda view: None)
         before = earlier(part)
         rest = messages[before.recording.position.next_seq :]
-        _, summary = unpack(listed_feed(rest), make_decoder(), Options(out=part), lambda view: None, before=before)
+        _, summary = decode(listed_feed(rest), make_decoder(), Options(out=part), lambda view: None, before=before)
         assert summary["bad_volumes"] == whole["bad_volumes"] == {"flat": 1, "repeated": 6, "missing": 1}
         counts = ("windows", "reconstructions", "skipped", "marked_windows")
         assert [summary[name] for name in counts] == [whole[name] for name in counts]
@@ -206,7 +207,7 @@ def test_a_source_that_changes_its_volumes_within_a_run_stops_it_in_good_order(
     server = threading.Thread(target=feed)
     server.start()
     with Feed(free_address, "decoder") as source:
-        _, summary = unpack(source, make_decoder(), Options(out=tmp_path / "out"), lambda view: None)
+        _, summary = decode(source, make_decoder(), Options(out=tmp_path / "out"), lambda view: None)
     server.join(20)
     assert (summary["ended"], summary["volumes_received"]) == ("stopped", 11)
     assert said[0].startswith("the run is stopped, look at where its volumes come from: volume 11 is ")

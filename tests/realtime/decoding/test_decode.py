@@ -11,7 +11,8 @@ import pytest
 from dynadiff.base.errors import UserError
 from dynadiff.recordings.masks import Masker
 from dynadiff.signal.windows import WindowSpec, online_windows
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from realtime.decoding.stages import Stages
 from realtime.feed.connection import Feed
 from realtime.feed.recording import Recording

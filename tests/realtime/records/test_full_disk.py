@@ -16,7 +16,8 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
 shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from replay.pace import run_messages
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))  # no file grows beyond this
 views = []

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from realtime.feed import ranges
 from realtime.feed.wire import Volume
 from realtime.records.record import Record, new_folder
@@ -30,7 +31,8 @@ spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
 shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
 from realtime.feed import ranges
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from replay.pace import run_messages
 messages = [m for _, m in run_messages(shared.small_run(n_volumes=400), speed=0, run_uid="aaaa")]
 feed = shared.ListedFeed(messages, lambda message: time.sleep(0.002))

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dynadiff.base.errors import UserError
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from realtime.feed.recording import Recording
 from realtime.feed.wire import Volume
 from realtime.records.record import check_empty
@@ -149,7 +150,8 @@ DECODES = """
 import importlib.util, sys
 from hashlib import sha256
 from pathlib import Path
-from realtime.decoding.decode import Options, decode
+from realtime.decoding.decode import decode
+from realtime.decoding.options import Options
 from realtime.feed.connection import Feed
 from realtime.records.resume import earlier
 spec = importlib.util.spec_from_file_location("shared", sys.argv[1])

@@ -5,7 +5,7 @@ import pytest
 
 from dynadiff.scores.pixels import pixel_features
 from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
-from realtime.records.summary import Parity, identification, latency_ms
+from realtime.records.summary import CleaningAgreement, identification, latency_ms
 
 
 def pictures(n, seed=0):
@@ -52,7 +52,7 @@ def test_parity_is_one_where_online_and_whole_run_cleaning_meet(ridge, agrees):
     """Without a prior they meet at the last volume; a prior keeps them apart."""
     cleaning = Cleaning(ridge=ridge)
     series = np.cumsum(np.random.default_rng(0).normal(size=(40, 30)), axis=0).astype(np.float32) + 500
-    cleaner, parity = OnlineCleaner(cleaning, 40, 30, 2.0), Parity()
+    cleaner, parity = OnlineCleaner(cleaning, 40, 30, 2.0), CleaningAgreement()
     for row, sample in enumerate(series):
         cleaner.push(row, sample)
         parity.sample(row, sample)
@@ -64,4 +64,4 @@ def test_parity_is_one_where_online_and_whole_run_cleaning_meet(ridge, agrees):
 
 
 def test_without_a_window_there_is_no_parity():
-    assert Parity().result(Cleaning(), 2.0, 6) == {}
+    assert CleaningAgreement().result(Cleaning(), 2.0, 6) == {}

@@ -1,0 +1,20 @@
+"""What a user may choose about a decode. Knows no engine and no feed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about a decode."""
+
+    engine: str = "onnx"
+    model: str = ""  # engine or model folder
+    connect: str = ""
+    out: Path | None = None  # None: a new folder in decodes/
+    seed: int = 0  # of the noise that every picture starts from
+    steps: int | None = None  # of the sampler; the engine's own without it
+    guidance: float | None = None
+    late: Literal["auto", "skip", "wait"] = "auto"  # a live run skips windows, a replayed one waits
+    features: str = "pixels"  # in which pictures are compared
