@@ -23,7 +23,7 @@ import numpy as np
 
 from realtime.feed.connection import Feed
 from realtime.feed.order import Position
-from realtime.feed.recording import Recorder, Recording
+from realtime.feed.recording import Recording, RecordingWriter
 from realtime.feed.wire import Message, RunEnd, RunStart, Volume, digest_of, pack
 from replay.faults import Faults, relay
 from replay.server import serve
@@ -66,15 +66,15 @@ def consume(address: str, role: str, folder: Path, runs: int, faults: "SimpleQue
     """Record run after run, beginning where the recordings in the folder end."""
     state = resumed(folder)
     with Feed(address, role, resume=state.position if state else None) as source:
-        recorder: Recorder | None = None
+        recorder: RecordingWriter | None = None
         if state is not None and state.position.end is None:
-            recorder = Recorder(state.path, after=state)
+            recorder = RecordingWriter(state.path, after=state)
         elif state is not None and state.position.end is not None:  # it may have died before it could confirm
             source.confirm(state.position.end)
         while len(ended(folder)) < runs:
             message = source.receive(1.0)
             if isinstance(message, RunStart):
-                recorder = Recorder(folder / f"{message.run_uid}.rec")
+                recorder = RecordingWriter(folder / f"{message.run_uid}.rec")
             if message is not None and recorder is not None:
                 recorder.write(message)
             if isinstance(message, RunEnd) and recorder is not None:

@@ -27,7 +27,7 @@ from dynadiff.signal.windows import OnlineWindows, WindowSpec
 from realtime.decoding.painter import paint_timed
 from realtime.engine_check import built, check
 from realtime.feed.wire import RunStart, Volume, pack, unpack
-from realtime.records.record import Record, versions
+from realtime.records.decode_folder import DecodeFolder, versions
 
 PICTURES, WARM = 30, 3  # of the engine, after some that are not counted
 Figures = dict[str, dict[str, float]]
@@ -85,7 +85,7 @@ def bookkeeping(folder: Path, pixels: int) -> Figures:
     volumes = rng.normal(1000, 20, (8, *SHAPE_1)).astype("<i2")
     picture = cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), (pixels, pixels))
     (folder / "reconstructions").mkdir()
-    record, watch = Record(folder), Stopwatch()
+    record, watch = DecodeFolder(folder), Stopwatch()
     record.message(_start())
     masker, online = Masker(mask.reshape(SHAPE_1)), OnlineWindows(Cleaning(), VOLUMES, VOXELS_1, TR, WindowSpec())
     for index in range(VOLUMES):

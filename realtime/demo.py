@@ -13,7 +13,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.phantom.tree import ensure_phantom
 from realtime.decoding.options import Options
 from realtime.decoding.session import check_place, decode_feed
-from realtime.records.record import check_empty
+from realtime.records.decode_folder import check_empty
 from realtime.records.summary import Json
 from replay.server import serve
 from replay.sources import nsd_messages

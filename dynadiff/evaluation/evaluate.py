@@ -27,7 +27,7 @@ from dynadiff.scores.pixels import pixel_features
 from dynadiff.trials.source import Trials
 
 BATCH = 64
-Windows = NDArray[np.float16] | NDArray[np.float32]
+WindowArray = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterat
     yield row("ceiling: the picture's own tokens", painted(encode_pictures(encoder, test.pictures)[test.seen]))
 
 
-def decoded(model: Model, windows: Windows, seed: int = 0) -> NDArray[np.uint8]:
+def decoded(model: Model, windows: WindowArray, seed: int = 0) -> NDArray[np.uint8]:
     """Pictures (n, s, s, 3) of cleaned windows (n, voxels, volumes), painted as the model was judged."""
     return paint_all(model.generator, brain_tokens(model, windows), _sampling(model, seed), model.null)
 
@@ -98,7 +98,7 @@ def likeness(
 
 
 @torch.no_grad()
-def brain_tokens(model: Model, windows: Windows) -> NDArray[np.float32]:
+def brain_tokens(model: Model, windows: WindowArray) -> NDArray[np.float32]:
     """Tokens (n, k, d) of cleaned windows (n, voxels, volumes)."""
     return torch.cat([model.brain(b.float()) for b in torch.from_numpy(windows).split(BATCH)]).numpy()
 

@@ -57,7 +57,7 @@ class PhantomQuality:
 
 
 @dataclass(frozen=True)
-class Trials:
+class FlatTrials:
     """Single trials in order of presentation; runs are counted through all sessions."""
 
     windows: Floats  # (n, voxels * volumes)
@@ -80,7 +80,7 @@ def measure(
     spec = window or WindowSpec()
     tested, known = load_trials(nsd, subject, [test], spec), load_trials(nsd, subject, train, spec)
     keep = ~np.isin(known.ids, [*tested.ids.tolist(), *nsd.shared_ids()])
-    known = Trials(known.windows[keep], known.ids[keep], known.runs[keep])
+    known = FlatTrials(known.windows[keep], known.ids[keep], known.runs[keep])
     truth = picture_features(np.concatenate([known.ids, tested.ids]), n_known=len(known.ids))
     predicted = ridge(known.windows, truth[: len(known.ids)], known.runs, tested.windows)
     dealt = np.random.default_rng(0).permutation(len(predicted))
@@ -98,7 +98,7 @@ def measure(
     )
 
 
-def load_trials(nsd: NSD, subject: int, sessions: Collection[int], spec: WindowSpec) -> Trials:
+def load_trials(nsd: NSD, subject: int, sessions: Collection[int], spec: WindowSpec) -> FlatTrials:
     """Windows of runs that were cleaned as a whole; a window that leaves its run is dropped."""
     mask = nsd.mask(subject)
     windows, ids, runs = [], [], []
@@ -109,7 +109,7 @@ def load_trials(nsd: NSD, subject: int, sessions: Collection[int], spec: WindowS
         windows.append(cut.reshape(len(cut), -1))
         ids.append([int(event.picture) for event in events])
         runs.append(np.full(len(events), number))
-    return Trials(np.concatenate(windows), np.concatenate(ids), np.concatenate(runs))
+    return FlatTrials(np.concatenate(windows), np.concatenate(ids), np.concatenate(runs))
 
 
 def picture_features(ids: NDArray[np.int64], n_known: int) -> Floats:

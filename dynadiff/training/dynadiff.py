@@ -28,7 +28,7 @@ from dynadiff.training.logs import Log
 from dynadiff.training.objective import Objective, Regression
 from dynadiff.training.presets import PRESETS, Training
 from dynadiff.training.processes import open_accelerator
-from dynadiff.trials.batches import Look, SharedWindows, Source, Trialists, Windows, looks
+from dynadiff.trials.batches import ItemsOfOne, ItemsOfSeveral, ItemSource, Look, TrialSources, looks
 from dynadiff.trials.source import TrialSource
 
 __all__ = ["PRESETS", "Training", "train", "warm_start"]
@@ -39,8 +39,8 @@ BATCH = 64  # pictures or windows that are only looked at, at a time
 
 
 def warm_start(
-    model: Model | SharedModel, trials: Trialists, unseen: Trialists, encoder: nn.Module, config: Training, work: Path,
-    accelerator: Accelerator | None = None,
+    model: Model | SharedModel, trials: TrialSources, unseen: TrialSources, encoder: nn.Module, config: Training,
+    work: Path, accelerator: Accelerator | None = None,
 ) -> None:  # fmt: skip
     """Regress the image encoder's tokens of the seen pictures before the diffusion loss takes over.
 
@@ -48,7 +48,7 @@ def warm_start(
     """
     accelerator = accelerator or open_accelerator(config)
     warm = replace(config, steps=config.warm_start, batch=WARM_BATCH, lr=WARM_LR, warmup=WARM_UP, ema=0.0)
-    source = _source(trials, lambda one: Windows(one, config.online, None, _own(encoder, one)))
+    source = _source(trials, lambda one: ItemsOfOne(one, config.online, None, _own(encoder, one)))
     seen = [look for several in looks(unseen, config.online > 0, LOOKED_AT, BATCH) for look in several]
     truth = torch.cat([torch.from_numpy(encode_pictures(encoder, look.shown)) for look in seen])
 
@@ -66,7 +66,7 @@ def warm_start(
 
 
 def train(
-    model: Model | SharedModel, trials: Trialists, unseen: Trialists, config: Training, work: Path,
+    model: Model | SharedModel, trials: TrialSources, unseen: TrialSources, config: Training, work: Path,
     encoder: nn.Module | None = None, accelerator: Accelerator | None = None, tensorboard: bool = False,
 ) -> None:  # fmt: skip
     """Train in place, or go on from ``work/dynadiff.safetensors``; logs and sample sheets go to ``work`` too.
@@ -80,9 +80,9 @@ def train(
     if config.gradient_checkpointing:
         generator.unet.enable_gradient_checkpointing()
 
-    def windows(one: TrialSource) -> Windows:
+    def windows(one: TrialSource) -> ItemsOfOne:
         latents = latents_of(generator, one.pictures, work / "latents")
-        return Windows(one, config.online, latents, None if anchor is None else _own(anchor, one))
+        return ItemsOfOne(one, config.online, latents, None if anchor is None else _own(anchor, one))
 
     with accelerator.main_process_first():
         source = _source(trials, windows)
@@ -102,9 +102,9 @@ def _origin(model: Model | SharedModel) -> dict[str, str]:
     return {"trials": config.trained_on, "generator": Path(config.generator).name}  # the name: folders are moved
 
 
-def _source(trials: Trialists, windows: Callable[[TrialSource], Windows]) -> Source:
+def _source(trials: TrialSources, windows: Callable[[TrialSource], ItemsOfOne]) -> ItemSource:
     if isinstance(trials, Mapping):
-        return SharedWindows({name: windows(one) for name, one in trials.items()})
+        return ItemsOfSeveral({name: windows(one) for name, one in trials.items()})
     return windows(trials)
 
 
@@ -156,7 +156,7 @@ class _Trained(nn.Module):
 
 
 def _watch(
-    model: Model | SharedModel, objective: Objective, unseen: Trialists, config: Training, accelerator: Accelerator
+    model: Model | SharedModel, objective: Objective, unseen: TrialSources, config: Training, accelerator: Accelerator
 ) -> Callable[[int, Log], None]:
     """Loss and pictures of single trials that training never saw, causally cleaned if any are; always the same ones."""
     subjects, device = list(looks(unseen, config.online > 0, LOOKED_AT, BATCH)), accelerator.device

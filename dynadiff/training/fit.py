@@ -27,7 +27,7 @@ from dynadiff.training.checkpoint import load_checkpoint, save_checkpoint
 from dynadiff.training.logs import Log, open_log
 from dynadiff.training.loop import lr_factor
 from dynadiff.training.presets import Training
-from dynadiff.trials.batches import Source
+from dynadiff.trials.batches import ItemSource
 
 CHECKPOINT_EVERY = 250  # steps
 LOG_EVERY = 50
@@ -63,7 +63,7 @@ class Stage:
 
 
 def fit(
-    stage: Stage, objective: nn.Module, parts: dict[str, nn.Module], source: Source, accelerator: Accelerator,
+    stage: Stage, objective: nn.Module, parts: dict[str, nn.Module], source: ItemSource, accelerator: Accelerator,
     watch: Callable[[int, Log], None],
 ) -> None:  # fmt: skip
     """Train what is trainable in ``objective``, or go on from the stage's checkpoint; ``parts`` are what it holds.
@@ -100,7 +100,7 @@ def fit(
 
 
 def _step(
-    stage: Stage, objective: nn.Module, optimiser: torch.optim.Optimizer, source: Source, accelerator: Accelerator,
+    stage: Stage, objective: nn.Module, optimiser: torch.optim.Optimizer, source: ItemSource, accelerator: Accelerator,
     passes: Sequence[NDArray[np.int64]], step: int,
 ) -> tuple[float, float]:  # fmt: skip
     """One step of the optimiser, in as many passes as memory asks for: mean loss and norm of the gradient."""
@@ -124,7 +124,7 @@ def _step(
 
 
 def _checked(
-    per_item: Tensor, trials: NDArray[np.int64], source: Source, accelerator: Accelerator, step: int
+    per_item: Tensor, trials: NDArray[np.int64], source: ItemSource, accelerator: Accelerator, step: int
 ) -> Tensor:
     """The losses (items,) of all processes; UserError on every one of them where one is no number."""
     which = torch.from_numpy(trials).to(per_item.device)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from dynadiff.trials.source import TrialSource
 
-Trialists = TrialSource | Mapping[str, TrialSource]  # of one subject, or of several by their names
+TrialSources = TrialSource | Mapping[str, TrialSource]  # of one subject, or of several by their names
 Batch = Tensor | dict[str, Tensor]  # windows (b, voxels, volumes) of one subject, or of each of several
 
 
-class Source(Protocol):
+class ItemSource(Protocol):
     """Where items come from."""
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
@@ -32,7 +32,7 @@ class Source(Protocol):
         """Names of the runs that these trials are from, for a message."""
 
 
-class Windows:
+class ItemsOfOne:
     """Items of one subject. Each comes from a generator of its own.
 
     ``latents`` (2, p, c, h, w) are posterior means and deviations of the pictures, ``tokens`` (p, n, d) their own;
@@ -45,7 +45,7 @@ class Windows:
         self.trials, self._online, self._latents, self._tokens = trials, online, latents, tokens
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        """As `Source` says, in the order of the generators."""
+        """As `ItemSource` says, in the order of the generators."""
         picked = np.array([rng.integers(len(self.trials)) for rng in rngs], np.int64)
         online = np.array([rng.random() < self._online for rng in rngs], np.bool_)
         inputs: dict[str, Any] = {"windows": torch.from_numpy(self.trials.windows(picked, online)), "rngs": list(rngs)}
@@ -61,19 +61,19 @@ class Windows:
         return [self.trials.run_names[k] for k in np.unique(self.trials.runs[trials])]
 
 
-class SharedWindows:
+class ItemsOfSeveral:
     """Items of several subjects: the subject is drawn first, each as often as any other, then a trial of that subject.
 
     A batch is grouped by subject. One who was not drawn has an empty group, so that every process computes a gradient,
     if of zeros, for every weight. Trials are numbered through all the subjects.
     """
 
-    def __init__(self, subjects: Mapping[str, Windows]) -> None:
+    def __init__(self, subjects: Mapping[str, ItemsOfOne]) -> None:
         self._subjects = dict(subjects)
         self._first = [0, *accumulate(len(source.trials) for source in self._subjects.values())]
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        """As `Source` says, grouped by subject; ``windows`` are a mapping."""
+        """As `ItemSource` says, grouped by subject; ``windows`` are a mapping."""
         whose = [int(rng.integers(len(self._subjects))) for rng in rngs]
         picked, groups = [], []
         for number, source in enumerate(self._subjects.values()):
@@ -102,7 +102,7 @@ class Look:
     numbers: range
 
 
-def looks(trials: Trialists, online: bool, most: int, batch: int) -> Iterator[list[Look]]:
+def looks(trials: TrialSources, online: bool, most: int, batch: int) -> Iterator[list[Look]]:
     """Of every subject, the first trials in batches: ``most`` of them over all subjects."""
     subjects = trials if isinstance(trials, Mapping) else {"": trials}
     for name, source in subjects.items():

@@ -14,13 +14,13 @@ from realtime.decoding.painter import Clock
 from realtime.decoding.run import POLL_S, RunDecoder, Watch
 from realtime.decoding.stages import check_run
 from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume
-from realtime.records.record import free_name, new_folder
+from realtime.records.decode_folder import free_name, new_folder
 from realtime.records.resume import Earlier
 from realtime.records.summary import Json
 from realtime.screen.display import View
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """What a decode needs of a feed."""
 
     def receive(self, timeout_s: float) -> Message | None: ...
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 def decode(
-    source: Source, decoder: Decoder, options: Options, watch: Watch, features: Features = pixel_features,
+    source: MessageSource, decoder: Decoder, options: Options, watch: Watch, features: Features = pixel_features,
     now: Clock = time.monotonic, wall: Clock = time.time, before: Earlier | None = None,
 ) -> tuple[Path, Json]:  # fmt: skip
     """Decode until a run ends; give its folder and summary. A run that is broken off has a folder as well.
@@ -84,7 +84,7 @@ def decode(
             run.close()
 
 
-def _faults(source: Source) -> Json:
+def _faults(source: MessageSource) -> Json:
     """How often the link was at fault, and mended."""
     return {
         "duplicates": source.duplicates,

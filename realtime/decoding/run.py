@@ -21,8 +21,8 @@ from realtime.decoding.painter import Clock, Painted, Painter
 from realtime.decoding.stages import Stages
 from realtime.decoding.stimuli import Stimuli
 from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
-from realtime.records.outcome import identified, illustrate
-from realtime.records.record import Record, describe
+from realtime.records.decode_folder import DecodeFolder, describe
+from realtime.records.outcome import identify_onsets, illustrate
 from realtime.records.resume import Earlier, Line, check_same
 from realtime.records.summary import CleaningAgreement, Json, latency_ms
 from realtime.screen.display import Moment, View
@@ -71,7 +71,7 @@ class RunDecoder:
         header = describe(start, decoder.manifest, asdict(options), self._resumes)
         if before:
             check_same(before, header)
-        self._record = Record(folder, before)
+        self._record = DecodeFolder(folder, before)
         self._record.json("run.json", header)
         self._record.message(start)
         self._painter = Painter(decoder, options.seed, now)
@@ -216,7 +216,7 @@ class RunDecoder:
     def _summary(self, end: RunEnd | None) -> Json:
         manifest, tr = self._decoder.manifest, self._start.tr
         latencies = [view.moment.latency for view in self._painted if view.moment]
-        scores = identified(self._record, self._painted, self._options.features, self._features)
+        scores = identify_onsets(self._record, self._painted, self._options.features, self._features)
         return {
             "volumes_expected": self._start.n_volumes,
             "volumes_received": self._view.received,

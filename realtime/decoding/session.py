@@ -15,11 +15,11 @@ from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys
-from realtime.records.record import check_empty
+from realtime.records.decode_folder import check_empty
 from realtime.records.resume import Earlier, earlier
 from realtime.records.summary import Json
 from realtime.screen.console import Reporter, report
-from realtime.screen.display import View, Window, require_display
+from realtime.screen.display import LiveWindow, View, require_display
 
 TITLE = "Dynadiff"
 
@@ -40,7 +40,7 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
         position = before.recording.position if before else None
         feed = open_things.enter_context(Feed(options.connect, "decoder", resume=position, keys=own_keys))
         reporter = open_things.enter_context(Reporter(console))
-        window = None if headless else open_things.enter_context(closing(Window(TITLE)))
+        window = None if headless else open_things.enter_context(closing(LiveWindow(TITLE)))
 
         def watch(view: View) -> None:
             reporter(view)

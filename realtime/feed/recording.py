@@ -22,7 +22,7 @@ MAGIC = b"dynadiff feed 1\n"
 _PREFIX = struct.Struct("<5I")
 
 
-class Recorder:
+class RecordingWriter:
     """Writes the messages of one run to a new file.
 
     Each is with the operating system before ``write`` returns, so that it outlives the process, though not a

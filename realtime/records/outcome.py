@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dynadiff.scores.identification import Features
-from realtime.records.record import Record, write_png
+from realtime.records.decode_folder import DecodeFolder, write_png
 from realtime.records.summary import Json, identification
 from realtime.records.video import Tile, montage, write_film
 from realtime.screen.display import Moment, View, compose
 
 
-def identified(record: Record, views: Sequence[View], space: str, features: Features) -> Json | None:
+def identify_onsets(record: DecodeFolder, views: Sequence[View], space: str, features: Features) -> Json | None:
     """Identification over the windows of the onsets of known stimuli; None where these are too few."""
     trials = [
         (record.read_picture(m.volume), m.stimulus, m.event.picture)
@@ -25,7 +25,7 @@ def identified(record: Record, views: Sequence[View], space: str, features: Feat
     return identification(reconstructions, stimuli, names, space, features)
 
 
-def illustrate(record: Record, views: Sequence[View]) -> None:
+def illustrate(record: DecodeFolder, views: Sequence[View]) -> None:
     """Write a montage of the onsets of stimuli (of all if they are unknown) and a film of everything."""
     shown = [view for view in views if view.moment and record.has_picture(view.moment.volume)]
     if not shown or record.stopped:
@@ -37,12 +37,12 @@ def illustrate(record: Record, views: Sequence[View]) -> None:
     record.attempt(lambda: write_film(record.folder / "decode.mp4", frames, len(shown)))
 
 
-def _moments(record: Record, views: Sequence[View]) -> list[Moment]:
+def _moments(record: DecodeFolder, views: Sequence[View]) -> list[Moment]:
     """The moments whose pictures are on disk: all of them, unless the disk was full."""
     moments = [view.moment for view in views if view.moment is not None]
     return [moment for moment in moments if record.has_picture(moment.volume)]
 
 
-def _tile(record: Record, moment: Moment) -> Tile:
+def _tile(record: DecodeFolder, moment: Moment) -> Tile:
     label = f"row {moment.seen_row}, volume {moment.volume}" if moment.onset else f"volume {moment.volume}"
     return Tile(record.read_picture(moment.volume), moment.stimulus, label)

@@ -1,8 +1,8 @@
 """What a decode that was killed or broken off left in its folder, and whether it may be gone on with.
 
-Knows the files of ``realtime.records.record``; knows no engine, no feed and no window. A recording holds everything
-that was received up to the end of the process (not of the power: the writing of the disk is left to the operating
-system), so statistics are rebuilt from it and only what was not yet painted is painted.
+Knows the files of ``realtime.records.decode_folder``; knows no engine, no feed and no window. A recording holds
+everything that was received up to the end of the process (not of the power: the writing of the disk is left to the
+operating system), so statistics are rebuilt from it and only what was not yet painted is painted.
 """
 
 from collections.abc import Iterator, Mapping

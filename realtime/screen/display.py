@@ -1,6 +1,6 @@
 """The live window: what was seen, what was reconstructed, which moment that is, and how fast it came.
 
-`compose` is a pure function from a `View` to an image; `Window` shows it with OpenCV, whose window functions
+`compose` is a pure function from a `View` to an image; `LiveWindow` shows it with OpenCV, whose window functions
 must be called from the main thread. Knows no socket and no engine.
 """
 
@@ -78,7 +78,7 @@ def require_display(environment: Mapping[str, str], platform: str = sys.platform
         raise UserError("no display: add --headless, or run where a screen is attached")
 
 
-class Window:
+class LiveWindow:
     """The OpenCV window. Closing it, q or Escape hides it for good; who shows views to it need not care."""
 
     def __init__(self, title: str) -> None:

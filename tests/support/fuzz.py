@@ -211,7 +211,7 @@ def read_message(rng: random.Random) -> str:
 
 
 def record(frames: Frames) -> bytes:
-    """As a Recorder writes it, whatever the frames are."""
+    """As a RecordingWriter writes it, whatever the frames are."""
     lengths = [len(frame) for frame in frames] + [0] * (3 - len(frames))
     prefix = struct.pack("<4I", *lengths[:3], zlib.crc32(frames[0] if frames else b""))
     return b"".join([prefix, struct.pack("<I", zlib.crc32(prefix)), *frames])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from realtime.feed.connection import Feed
-from realtime.feed.recording import Recorder, Recording
+from realtime.feed.recording import Recording, RecordingWriter
 from realtime.feed.wire import RunEnd, RunStart
 from replay.faults import Faults, relay
 from replay.server import serve
@@ -221,13 +221,13 @@ def _consume(address: str, k: int, folder: Path, last: str) -> None:
     state = _read(path)
     with Feed(address, f"role{k}", resume=state.position if state else None) as feed:
         feed._retry_s = 1.2
-        recorder = Recorder(path, after=state) if state else None
+        recorder = RecordingWriter(path, after=state) if state else None
         message = state.position.end if state else None
         while not (isinstance(message, RunEnd) and message.run_uid == last):
             message = feed.receive(1.0)
             if isinstance(message, RunStart):
                 path = own / f"{message.run_uid}.rec"
-                recorder = Recorder(path, after=_read(path))
+                recorder = RecordingWriter(path, after=_read(path))
             if message is not None and recorder is not None:
                 recorder.write(message)
             if isinstance(message, RunEnd) and message.run_uid != last:

@@ -11,7 +11,7 @@ from dynadiff.networks.schedule import Schedule
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.training.presets import Training
-from dynadiff.trials.batches import Trialists
+from dynadiff.trials.batches import TrialSources
 from dynadiff.trials.source import Trials
 
 SHORT = Training(steps=4, batch=3, warmup=1, online=0.5, sampling_steps=2)
@@ -60,7 +60,7 @@ def trials_of_all() -> dict[str, Trials]:
     return {name: some_trials(voxels, f" of {name}") for name, voxels in VOXELS.items()}
 
 
-def of_kind(kind: str, choices: Training = SHORT) -> tuple[Model | SharedModel, Trialists]:
+def of_kind(kind: str, choices: Training = SHORT) -> tuple[Model | SharedModel, TrialSources]:
     """A model of "one" subject or of "several", and the trials to train it with."""
     return (a_model(choices), some_trials()) if kind == "one" else (a_shared_model(choices), trials_of_all())
 

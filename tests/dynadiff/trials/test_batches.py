@@ -8,11 +8,11 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from dynadiff.base.random import item_rng  # noqa: E402
-from dynadiff.trials.batches import SharedWindows, Windows, looks  # noqa: E402
+from dynadiff.trials.batches import ItemsOfOne, ItemsOfSeveral, looks  # noqa: E402
 from dynadiff.trials.source import Trials  # noqa: E402
 
 
-def marked(subject: int, voxels: int, trials: int = 30) -> tuple[Trials, Windows]:
+def marked(subject: int, voxels: int, trials: int = 30) -> tuple[Trials, ItemsOfOne]:
     """Trials in which every number says whose it is and which trial's: 100 × subject + trial."""
     values = 100 * subject + np.arange(trials)
     windows = np.broadcast_to(values[:, None, None], (trials, voxels, 6)).astype(np.float16)
@@ -22,14 +22,14 @@ def marked(subject: int, voxels: int, trials: int = 30) -> tuple[Trials, Windows
     every = np.arange(trials)
     of = Trials(windows, windows, every, every % 3, every, pictures, names, ("",) * trials, runs)
     latents = np.broadcast_to(values[None, :, None, None, None], (2, trials, 1, 2, 2)).astype(np.float16)
-    return of, Windows(of, 0.5, latents, torch.from_numpy(values).float()[:, None, None])
+    return of, ItemsOfOne(of, 0.5, latents, torch.from_numpy(values).float()[:, None, None])
 
 
 SUBJECTS = {"01": marked(1, 5), "02": marked(2, 3), "05": marked(5, 4)}
 
 
-def source() -> SharedWindows:
-    return SharedWindows({name: windows for name, (_, windows) in SUBJECTS.items()})
+def source() -> ItemsOfSeveral:
+    return ItemsOfSeveral({name: windows for name, (_, windows) in SUBJECTS.items()})
 
 
 @given(step=st.integers(0, 10_000), batch=st.integers(1, 12))
@@ -57,7 +57,7 @@ def test_an_item_is_the_same_in_any_batch() -> None:
 
 def test_each_subject_is_drawn_as_often_as_any_other_however_many_trials_it_has() -> None:
     few, many = marked(1, 2, 10)[1], marked(2, 2, 90)[1]
-    trials, _ = SharedWindows({"1": few, "2": many}).draw([item_rng(0, "dynadiff", 0, k) for k in range(2000)])
+    trials, _ = ItemsOfSeveral({"1": few, "2": many}).draw([item_rng(0, "dynadiff", 0, k) for k in range(2000)])
     assert np.mean(trials < 10) == pytest.approx(0.5, abs=0.04)
     assert set(trials.tolist()) == set(range(100))
 

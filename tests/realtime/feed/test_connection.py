@@ -17,7 +17,7 @@ from dynadiff.base.errors import UserError
 from realtime.feed.connection import Feed
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
-from realtime.feed.recording import Recorder, Recording
+from realtime.feed.recording import Recording, RecordingWriter
 from realtime.feed.wire import MAX_BUFFER, Ack, Done, Hello, Refusal, RunEnd, Status, WireError, digest_of, pack, unpack
 from replay.log import FeedLog
 from replay.server import serve
@@ -191,8 +191,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from realtime.feed.connection import Feed
-from realtime.feed.recording import Recorder
-with Feed(sys.argv[1], "decoder") as feed, Recorder(Path(sys.argv[2])) as recorder:
+from realtime.feed.recording import RecordingWriter
+with Feed(sys.argv[1], "decoder") as feed, RecordingWriter(Path(sys.argv[2])) as recorder:
     while True:
         recorder.write(feed.receive(10))
         print(flush=True)
@@ -217,7 +217,7 @@ def test_a_killed_consumer_is_continued_by_another_process(tmp_path):
         assert 20 <= len(before) < 82
         with (
             Feed(address, "decoder", resume=recording.position) as feed,
-            Recorder(path, after=recording) as recorder,
+            RecordingWriter(path, after=recording) as recorder,
         ):
             after = take(feed)
             for message in after:

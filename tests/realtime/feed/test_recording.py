@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
-from realtime.feed.recording import MAGIC, Recorder, Recording
+from realtime.feed.recording import MAGIC, Recording, RecordingWriter
 from realtime.feed.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Picture, RunEnd, RunStart, Volume, digest_of, pack
 from replay.pace import recording_messages
 
@@ -56,7 +56,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def recorded(path):
-    with Recorder(path) as recorder:
+    with RecordingWriter(path) as recorder:
         for message in messages():
             recorder.write(message)
     return path
@@ -66,7 +66,7 @@ def recorded(path):
 def whole(tmp_path_factory):
     """A recording that examples spoil and rewrite: its path and its content."""
     path = tmp_path_factory.mktemp("whole") / "feed.rec"
-    with Recorder(path) as recorder:
+    with RecordingWriter(path) as recorder:
         for message in messages():
             recorder.write(message)
     return path, path.read_bytes()
@@ -92,7 +92,7 @@ def test_a_file_cut_anywhere_gives_its_whole_records_and_can_be_continued(whole,
     assert frames(left) == frames(everything[: len(left)])
     assert recording.torn == (recording.intact < cut or cut == 0)
     assert recording.position.next_seq == len(left)
-    with Recorder(path, after=recording) as recorder:
+    with RecordingWriter(path, after=recording) as recorder:
         for message in everything[len(left) :]:
             recorder.write(message)
     again = Recording(path)
@@ -116,7 +116,7 @@ def test_a_flipped_bit_anywhere_is_damage(whole, place, bit):
 
 def test_records_that_do_not_follow_each_other_are_damage(path):
     first, _, third, *_ = messages()
-    with Recorder(path) as recorder:
+    with RecordingWriter(path) as recorder:
         recorder.write(first)
         recorder.write(third)
     with pytest.raises(UserError, match="damaged after 1 messages"):
@@ -126,12 +126,12 @@ def test_records_that_do_not_follow_each_other_are_damage(path):
 def test_a_message_is_safe_from_the_death_of_its_writer(path):
     code = (
         "import os, sys, pathlib; from realtime.feed.recording import *\n"
-        "recorder = Recorder(pathlib.Path(sys.argv[2]))\n"
+        "recorder = RecordingWriter(pathlib.Path(sys.argv[2]))\n"
         "for message in Recording(pathlib.Path(sys.argv[1])): recorder.write(message)\n"
         "os.kill(os.getpid(), 9)"
     )
     source = path.with_name("source.rec")
-    with Recorder(source) as recorder:
+    with RecordingWriter(source) as recorder:
         for message in messages():
             recorder.write(message)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -141,7 +141,7 @@ def test_a_message_is_safe_from_the_death_of_its_writer(path):
 
 def test_a_recording_is_never_overwritten(recorded):
     with pytest.raises(UserError, match="exists"):
-        Recorder(recorded)
+        RecordingWriter(recorded)
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 something else", MAGIC.replace(b"1", b"2")])
@@ -155,7 +155,7 @@ def test_a_file_that_is_not_there_is_one_sentence(path):
     with pytest.raises(UserError, match="cannot be read"):
         list(Recording(path))
     with pytest.raises(UserError, match="cannot be written"):
-        Recorder(path / "below")
+        RecordingWriter(path / "below")
 
 
 def test_a_replayed_recording_is_the_same_run_at_its_own_times(recorded):
@@ -166,7 +166,7 @@ def test_a_replayed_recording_is_the_same_run_at_its_own_times(recorded):
 
 
 def test_a_live_run_is_replayed_as_a_replayed_one(path):
-    with Recorder(path) as recorder:
+    with RecordingWriter(path) as recorder:
         for message in messages(source="live"):
             recorder.write(message)
     assert frames(message for _, message in recording_messages(path, speed=0)) == frames(messages())
@@ -187,7 +187,7 @@ def test_a_speed_that_is_none_is_one_sentence(recorded, speed):
 
 def test_times_of_sending_are_kept(path):
     start, volume, *_ = messages()
-    with Recorder(path) as recorder:
+    with RecordingWriter(path) as recorder:
         recorder.write(start)
         recorder.write(replace(volume, t_sent=1.5e9))
     assert list(Recording(path))[1].t_sent == 1.5e9

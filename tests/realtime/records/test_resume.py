@@ -19,7 +19,7 @@ from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
 from realtime.feed.recording import Recording
 from realtime.feed.wire import Volume
-from realtime.records.record import check_empty
+from realtime.records.decode_folder import check_empty
 from realtime.records.resume import earlier
 from replay.pace import run_messages
 from replay.server import serve

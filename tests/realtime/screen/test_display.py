@@ -143,7 +143,7 @@ class Desktop:
 def test_a_closed_window_stays_closed_and_bothers_nobody(key, visible, monkeypatch):
     desktop = Desktop(key, visible)
     monkeypatch.setattr(display, "cv2", desktop)
-    window = display.Window("test")
+    window = display.LiveWindow("test")
     window.show(VIEW)
     window.show(replace(VIEW, received=59))
     window.close()
@@ -153,7 +153,7 @@ def test_a_closed_window_stays_closed_and_bothers_nobody(key, visible, monkeypat
 def test_the_window_draws_what_is_new_only_and_in_the_order_of_opencv(monkeypatch):
     desktop = Desktop()
     monkeypatch.setattr(display, "cv2", desktop)
-    window = display.Window("test")
+    window = display.LiveWindow("test")
     for view in (VIEW, VIEW, replace(VIEW, received=59)):
         window.show(view)
     assert len(desktop.shown) == 2

@@ -19,7 +19,7 @@ from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
 from realtime.feed import ranges
 from realtime.feed.wire import Volume
-from realtime.records.record import Record, new_folder
+from realtime.records.decode_folder import DecodeFolder, new_folder
 from replay.pace import recording_messages, run_messages
 
 NOON = datetime(2025, 5, 13, 12, 0, 0)
@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
 
 def test_pictures_come_back_as_they_were(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    record = Record(new_folder(tmp_path / "out", "run", NOON))
+    record = DecodeFolder(new_folder(tmp_path / "out", "run", NOON))
     assert record.picture(8, picture) == "reconstructions/vol-0008.png"
     assert np.array_equal(record.read_picture(8), picture)
     record.close()

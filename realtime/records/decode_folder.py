@@ -22,7 +22,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, sweep
 from dynadiff.engines.contract import Manifest
 from dynadiff.recordings.pictures import read_picture
-from realtime.feed.recording import Recorder
+from realtime.feed.recording import RecordingWriter
 from realtime.feed.wire import Message, RunStart
 from realtime.records.resume import Earlier
 
@@ -85,7 +85,7 @@ def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object],
     }
 
 
-class Record:
+class DecodeFolder:
     """The files of one run, each line and each picture on disk as soon as it is written.
 
     A disk that is full, or gone, stops the recording and nothing else: ``stopped`` says why, and from then on only
@@ -99,7 +99,7 @@ class Record:
         if before:
             sweep(folder)
         self._recorded = before.recording.position.next_seq if before else 0
-        self._recorder = Recorder(folder / "feed.rec", after=before.recording if before else None)
+        self._recorder = RecordingWriter(folder / "feed.rec", after=before.recording if before else None)
         volumes = folder / "volumes.jsonl"
         if before and volumes.exists():
             os.truncate(volumes, before.intact)
