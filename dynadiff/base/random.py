@@ -9,7 +9,10 @@ streams cannot overlap, and none needs a history.
 import numpy as np
 from numpy.typing import NDArray
 
-STAGES = {"warm start": 1, "dynadiff": 2, "sampling": 3, "validation": 4}
+STAGES = {
+    "warm start": 1, "dynadiff": 2, "sampling": 3, "validation": 4, "vae": 5, "decoder": 6, "generator": 7,
+    "uncertain": 8, "pattern vae": 9, "pattern unet": 10,
+}  # fmt: skip
 
 
 def item_rng(seed: int, stage: str, step: int, item: int) -> np.random.Generator:

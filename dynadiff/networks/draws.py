@@ -16,6 +16,17 @@ def normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(rng.standard_normal(tuple(shape), np.float32))
 
 
+def normals(rngs: Sequence[np.random.Generator], like: Tensor) -> Tensor:
+    """Standard normal values like those given, each item's (along the first axis) by its own generator."""
+    return torch.stack([normal(rng, like.shape[1:]) for rng in rngs]).to(like)
+
+
+def uniforms(rngs: Sequence[np.random.Generator], like: Tensor) -> Tensor:
+    """Uniform values in [0, 1), one an item: (b, 1, …), to be multiplied with ``like``."""
+    drawn = torch.tensor([rng.random() for rng in rngs])
+    return drawn.reshape(-1, *(1,) * (like.ndim - 1)).to(like)
+
+
 class Items:
     """Whose turn it is: the generators of the items in the batch that a network is being given."""
 

@@ -25,7 +25,7 @@ from dynadiff.scores.pixels import pixel_scores
 from dynadiff.studies.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
 from dynadiff.training.betas import betas_config, fit_betas
 from dynadiff.training.dynadiff import Training
-from dynadiff.training.loop import save_sheet
+from dynadiff.training.logs import save_sheet
 from dynadiff.trials.betas import Betas, checked
 from dynadiff.trials.source import Trials
 

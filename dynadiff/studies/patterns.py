@@ -4,20 +4,25 @@ Its tokens are not learned: one for each 2×2 pixels, their values and a code of
 find pixels, and the generator knows what patterns look like: half are random dots, half are random strokes and frames.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynadiff.networks.generator import Generator, posterior, save_generator, to_unit
+from dynadiff.networks.generator import Generator, save_generator, to_unit
 from dynadiff.networks.schedule import Schedule
-from dynadiff.training.loop import log_to, steps_from
+from dynadiff.training.fit import Stage, fit
+from dynadiff.training.generator import Uncertainty, uncertain
+from dynadiff.training.presets import Training
+from dynadiff.training.processes import open_accelerator
+from dynadiff.training.vae import Reconstruction, encode_all, scale_latents
+from dynadiff.trials.batches import RandomPictures
 
 SIDE = 10  # pixels
 PLACE = 12  # numbers that say where a token is
@@ -35,6 +40,12 @@ class PatternTraining:
     dropout: float = 0.1  # share of samples whose tokens are zero, for guidance
     least_certain: float = 0.1  # smallest explained variance of the pixels in the tokens it learns to read
     seed: int = 0
+
+    def choices(self, steps: int) -> Training:
+        """Those of one stage."""
+        return Training(
+            steps=steps, batch=self.batch, lr=self.lr, weight_decay=0.01, warmup=50, clip=1.0, seed=self.seed
+        )
 
 
 class PatternEncoder(nn.Module):
@@ -89,24 +100,20 @@ def train_patterns(config: PatternTraining, out: Path, never: frozenset[bytes] =
     Not one of the patterns in ``never`` is learned from.
     """
     drawn = draw_patterns(np.random.default_rng(config.seed), config.patterns, never)
-    pictures = to_unit(torch.from_numpy(as_pictures(drawn)))
+    pictures = torch.from_numpy(as_pictures(drawn))
     torch.manual_seed(config.seed)
-    generator = pattern_generator()
-    _train_vae(generator, pictures, config, out / "work")
-    _train_unet(generator, pictures, config, out / "work")
+    generator, accelerator = pattern_generator(), open_accelerator(config.choices(config.steps))
+    _train_vae(generator, pictures, config, out / "work", accelerator)
+    _train_unet(generator, pictures, config, out / "work", accelerator)
     save_generator(generator, None, out / "generator")
 
 
-def uncertain_pixels(tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor) -> Tensor:
-    """Tokens whose pixels are as a regression that explains ``certainty`` of their variance would predict them.
-
-    It shrinks them to the ``mean`` and errs, partly as another pattern would look, partly at random.
-    """
-    share = torch.rand(len(tokens), 1, 1)
-    white = torch.randn_like(tokens) * (other - mean)[..., :4].std()
-    error = share.sqrt() * (other - mean) + (1 - share).sqrt() * white
-    seen = mean + certainty * (tokens - mean) + (certainty * (1 - certainty)).sqrt() * error
-    return torch.cat([seen[..., :4], tokens[..., 4:]], 2)
+def uncertain_pixels(
+    tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor, share: Tensor, white: Tensor
+) -> Tensor:
+    """Tokens whose pixels, the first four numbers, are `uncertain`, and whose place is as it was."""
+    seen = uncertain(tokens[..., :4], other[..., :4], mean[..., :4], certainty, share, white[..., :4])
+    return torch.cat([seen, tokens[..., 4:]], 2)
 
 
 def _dots(rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -133,59 +140,28 @@ def _strokes(rng: np.random.Generator) -> NDArray[np.uint8]:
     return pattern
 
 
-def _train_vae(generator: Generator, pictures: Tensor, config: PatternTraining, work: Path) -> None:
+def _train_vae(
+    generator: Generator, pictures: Tensor, config: PatternTraining, work: Path, accelerator: Accelerator
+) -> None:
     vae = generator.vae
     with torch.no_grad():  # the posterior's deviation is not learned
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = 2 * float(np.log(0.05))
-
-    def loss(pick: Tensor) -> Tensor:
-        packed = F.pixel_unshuffle(pictures[pick], generator.patch)
-        mean = vae.encode(packed).latent_dist.mean
-        y = vae.decode(mean + 0.05 * torch.randn_like(mean)).sample
-        error: Tensor = F.mse_loss(y, packed) + 1e-3 * mean.square().mean()
-        return error
-
-    _descend(vae, loss, config, config.vae_steps, "vae", work)
+    objective = Reconstruction(generator, 0.05, 1e-3, lambda y, x: (y - x).square().mean((1, 2, 3)))
+    stage = Stage("pattern vae", config.choices(config.vae_steps), work)
+    fit(stage, objective, {"vae": vae}, RandomPictures({"pictures": pictures}), accelerator, lambda step, log: None)
     vae.eval().requires_grad_(False)
-    mean, _ = posterior(generator, pictures[:512])
-    vae.register_to_config(scaling_factor=1 / float(mean.std()))
+    scale_latents(generator, to_unit(pictures[:512]))
 
 
-def _train_unet(generator: Generator, pictures: Tensor, config: PatternTraining, work: Path) -> None:
-    encoder, abar = PatternEncoder(), torch.from_numpy(generator.schedule.alphas_cumprod()).float()
-    with torch.no_grad():
-        parts = [posterior(generator, batch) for batch in pictures.split(1000)]
-        tokens = torch.cat([encoder(batch) for batch in pictures.split(1000)])
-    mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
-    average = tokens.mean(0)
-
-    def loss(pick: Tensor) -> Tensor:
-        x0 = mean[pick] + deviation[pick] * torch.randn_like(mean[pick])
-        t = torch.randint(len(abar), (len(pick),))
-        a = abar[t][:, None, None, None]
-        noise = torch.randn_like(x0)
-        certainty = config.least_certain + (1 - config.least_certain) * torch.rand(len(pick), 1, 1)
-        other = tokens[torch.randint(len(tokens), pick.shape)]
-        seen = uncertain_pixels(tokens[pick], other, average, certainty)
-        seen = seen * (torch.rand(len(pick), 1, 1) >= config.dropout)
-        predicted: Tensor = generator.unet(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, seen).sample
-        return F.mse_loss(predicted, noise)
-
-    _descend(generator.unet, loss, config, config.steps, "unet", work)
-    generator.unet.eval()
-
-
-def _descend(
-    network: nn.Module, loss_of: Callable[[Tensor], Tensor], config: PatternTraining, steps: int, name: str, work: Path
+def _train_unet(
+    generator: Generator, pictures: Tensor, config: PatternTraining, work: Path, accelerator: Accelerator
 ) -> None:
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=0.01)
-    log, where = log_to(work / f"{name}.jsonl"), work / f"{name}.safetensors"
-    for step in steps_from(where, {name: network}, optimiser, steps, config.lr, 50, config.seed, f"pattern {name}"):
-        loss = loss_of(torch.randint(config.patterns, (config.batch,)))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        if (step + 1) % 50 == 0:
-            log(step=step + 1, loss=loss.item())
+    with torch.no_grad():
+        tokens = PatternEncoder()(to_unit(pictures))
+    mean, deviation = encode_all(generator, pictures)
+    objective = Uncertainty(generator, tokens, config.least_certain, config.dropout, uncertain_pixels)
+    source = RandomPictures({"tokens": tokens, "mean": mean, "deviation": deviation})
+    stage = Stage("pattern unet", config.choices(config.steps), work)
+    fit(stage, objective, {"unet": generator.unet}, source, accelerator, lambda step, log: None)
+    generator.unet.eval()

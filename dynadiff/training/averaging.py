@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Average(nn.Module):
@@ -13,15 +16,12 @@ class Average(nn.Module):
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         super().__init__()
         self._live, self.decay = list(parameters), decay
-        kept = [nn.Parameter(p.detach().clone(), requires_grad=False) for p in parameters] if decay else []
-        self.means = nn.ParameterList(kept)
+        self.means = AveragedModel(nn.ParameterList(parameters), multi_avg_fn=self._mean) if decay else nn.Module()
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after ``step`` (from 0); early on the mean forgets faster, so that no start is in it."""
-        if self.decay:
-            decay = min(self.decay, (step + 1) / (step + 10))
-            torch._foreach_lerp_(list(self.means), [p.detach() for p in self._live], 1 - decay)
+    def update(self) -> None:
+        """Take in the weights after a step; early on the mean forgets faster, so that no start is in it."""
+        if isinstance(self.means, AveragedModel):
+            self.means.update_parameters(nn.ParameterList(self._live))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -35,10 +35,14 @@ class Average(nn.Module):
 
     def settle(self) -> None:
         """The means become the weights."""
-        self._put(list(self.means))
+        self._put(list(self.means.parameters()))
+
+    def _mean(self, means: Tensors, live: Tensors, taken: Tensor | int) -> None:
+        decay = min(self.decay, (int(taken) + 1) / (int(taken) + 10))
+        torch._foreach_lerp_(list(means), list(live), 1 - decay)
 
     @torch.no_grad()
-    def _put(self, values: Sequence[torch.Tensor]) -> None:
+    def _put(self, values: Sequence[Tensor]) -> None:
         if self.decay:
             for parameter, value in zip(self._live, values, strict=True):
                 parameter.copy_(value)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from diffusers.optimization import get_cosine_schedule_with_warmup
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
@@ -25,7 +26,6 @@ from dynadiff.base.random import item_rng
 from dynadiff.training.averaging import Average
 from dynadiff.training.checkpoint import load_checkpoint, save_checkpoint
 from dynadiff.training.logs import Log, open_log
-from dynadiff.training.loop import lr_factor
 from dynadiff.training.presets import Training
 from dynadiff.trials.batches import ItemSource
 
@@ -74,7 +74,9 @@ def fit(
     config = stage.choices
     trained = [p for p in objective.parameters() if p.requires_grad]
     average = Average(trained, config.ema).to(accelerator.device)
-    optimiser = torch.optim.AdamW(trained, config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trained, config.lr, (config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+    )
     ready, wrapped = accelerator.prepare(objective, optimiser)
     kept = parts | {"average": average}
     done = _resume(stage, kept, optimiser, accelerator)
@@ -82,12 +84,15 @@ def fit(
     accelerator.gradient_accumulation_steps, accelerator.step = len(passes), 0
     main = accelerator.is_main_process
     log = open_log(stage.work, stage.name, done, stage.tensorboard) if main else None
+    for group in optimiser.param_groups:
+        group["initial_lr"] = config.lr
+    # one step ahead, for the first rate of this schedule is 0 and so is the last
+    schedule = get_cosine_schedule_with_warmup(wrapped, config.warmup, config.steps + 1, last_epoch=done)
     steps: Any = range(done, config.steps)
     for step in track(steps, stage.name, total=config.steps, completed=done) if main else steps:
-        for group in wrapped.param_groups:
-            group["lr"] = config.lr * lr_factor(step, config.steps, config.warmup)
         loss, norm = _step(stage, ready, wrapped, source, accelerator, passes, step)
-        average.update(step)
+        schedule.step()
+        average.update()
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == config.steps:
             _save(stage, step + 1, kept, optimiser, accelerator)
         if log is not None and (step + 1) % LOG_EVERY == 0:
@@ -116,7 +121,7 @@ def _step(
             # accelerate divides by the number of passes, and processes are averaged
             accelerator.backward(per_item.sum() / share * len(passes))
             if accelerator.sync_gradients:
-                measured = accelerator.clip_grad_norm_(objective.parameters(), math.inf)  # clips nothing
+                measured = accelerator.clip_grad_norm_(objective.parameters(), config.clip or math.inf)
                 norm = math.nan if measured is None else float(measured)
             optimiser.step()
             optimiser.zero_grad()

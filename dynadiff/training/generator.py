@@ -3,20 +3,19 @@
 The scenes have numbers above every 73k id, so no picture that a phantom subject sees is among them.
 """
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from accelerate import Accelerator
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadiff.base.files import atomic
+from dynadiff.networks.draws import normals, uniforms
 from dynadiff.networks.generator import (
     Generator,
     decode_latents,
@@ -27,9 +26,15 @@ from dynadiff.networks.generator import (
     to_unit,
 )
 from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig, encode_pictures
+from dynadiff.networks.sampling import Sampling, paint
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
-from dynadiff.training.loop import log_to, save_sheet, steps_from
+from dynadiff.training.fit import Stage, fit
+from dynadiff.training.logs import Log
+from dynadiff.training.objective import denoising_error, uniform_timesteps
+from dynadiff.training.presets import Training
+from dynadiff.training.processes import open_accelerator
 from dynadiff.training.vae import VaeTraining, encode_all, sharpen, train_vae
+from dynadiff.trials.batches import RandomPictures
 
 FIRST_SCENE = 100_000  # NSD has 73,000 pictures
 
@@ -50,20 +55,36 @@ class GeneratorTraining:
     ema: float = 0.999
     seed: int = 0
 
+    def choices(self, steps: int, lr: float) -> Training:
+        """Those of one stage."""
+        return Training(
+            steps=steps, batch=self.batch, lr=lr, weight_decay=0.01, warmup=200, clip=1.0, ema=self.ema,
+            precision="bf16", seed=self.seed,
+        )  # fmt: skip
+
+
+SHEET, SHEET_EVERY = 16, 500  # pictures that are looked at, and steps between two looks
+
 
 def train_generator(config: GeneratorTraining, out: Path) -> None:
     """Train from scratch, or go on from the checkpoints in ``out/work``; writes ``out/generator``."""
-    pictures, labels = _scenes(config, out / "work")
+    accelerator = open_accelerator(config.choices(config.steps, config.lr))
+    with accelerator.main_process_first():
+        pictures, labels = _scenes(config, out / "work")
     torch.manual_seed(config.seed)  # all first weights before any training, which a resumed run passes over
     generator, encoder = tiny_generator(), ImageEncoder(ImageEncoderConfig(categories=len(CATEGORIES)))
-    train_vae(generator, pictures, config.vae, out)
+    train_vae(generator, pictures, config.vae, out, accelerator)
     latents = encode_all(generator, pictures)
-    generator.unet, encoder = _train_together(generator, encoder, pictures, labels, latents, config, out)
-    generator.unet = _train_uncertain(generator, encoder, pictures, latents, config, out)
-    sharpen(generator, pictures, latents, config.vae, out)
-    for network in (generator.unet, generator.vae, encoder):
-        network.half()  # half the size on disk; it is widened again when it is loaded
-    save_generator(generator, encoder, out / "generator")
+    _train_together(generator, encoder, pictures, labels, latents, config, out, accelerator)
+    if config.uncertain_steps:
+        _train_uncertain(generator, encoder, pictures, latents, config, out, accelerator)
+    if config.vae.sharpen_steps:
+        sharpen(generator, pictures, latents, config.vae, out, accelerator)
+    if accelerator.is_main_process:
+        for network in (generator.unet, generator.vae, encoder):
+            network.half().cpu()  # half the size on disk; it is widened again when it is loaded
+        save_generator(generator, encoder, out / "generator")
+    accelerator.wait_for_everyone()
 
 
 def _scenes(config: GeneratorTraining, work: Path) -> tuple[Tensor, Tensor]:
@@ -79,112 +100,113 @@ def _scenes(config: GeneratorTraining, work: Path) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(data["pictures"]), torch.from_numpy(data["labels"])
 
 
+class Naming(nn.Module):
+    """Noise predicted from the picture's own tokens, noise on them too, and its category named: error of each (b,)."""
+
+    def __init__(self, generator: Generator, encoder: ImageEncoder, config: GeneratorTraining) -> None:
+        super().__init__()
+        self.unet, self.encoder, self._config = generator.unet, encoder, config
+        self.abar = nn.Buffer(torch.from_numpy(generator.schedule.alphas_cumprod()).float(), persistent=False)
+
+    def forward(
+        self, pictures: Tensor, labels: Tensor, mean: Tensor, deviation: Tensor, rngs: Sequence[np.random.Generator]
+    ) -> Tensor:
+        tokens = self.encoder(to_unit(pictures))
+        naming = F.cross_entropy(self.encoder.classify(tokens).float(), labels, reduction="none")
+        seen = tokens + self._config.token_noise * uniforms(rngs, tokens) * normals(rngs, tokens)
+        error = dropped_error(self.unet, self.abar, (mean, deviation), seen, self._config.dropout, rngs)
+        return error + self._config.category * naming
+
+
+class Uncertainty(nn.Module):
+    """Noise predicted from tokens as uncertain as those that brains give: error per item (b,).
+
+    ``blur`` makes them: of tokens, another picture's, their mean, certainty, share of the other picture in the error,
+    and white noise.
+    """
+
+    def __init__(
+        self, generator: Generator, tokens: Tensor, least_certain: float, dropout: float,
+        blur: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.unet, self._least, self._dropout, self._blur = generator.unet, least_certain, dropout, blur
+        self.abar = nn.Buffer(torch.from_numpy(generator.schedule.alphas_cumprod()).float(), persistent=False)
+        self.all = nn.Buffer(tokens, persistent=False)
+        self.mean = nn.Buffer(tokens.mean(0), persistent=False)
+
+    def forward(self, tokens: Tensor, mean: Tensor, deviation: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        other = self.all[torch.tensor([int(rng.integers(len(self.all))) for rng in rngs], device=tokens.device)]
+        certainty = self._least + (1 - self._least) * uniforms(rngs, tokens)
+        seen = self._blur(tokens, other, self.mean, certainty, uniforms(rngs, tokens), normals(rngs, tokens))
+        return dropped_error(self.unet, self.abar, (mean, deviation), seen, self._dropout, rngs)
+
+
+def dropped_error(
+    unet: nn.Module, abar: Tensor, latents: tuple[Tensor, Tensor], tokens: Tensor, dropout: float,
+    rngs: Sequence[np.random.Generator],
+) -> Tensor:  # fmt: skip
+    """Squared error (b,) of the predicted noise at uniform timesteps, the tokens of some items dropped."""
+    mean, deviation = (part.float() for part in latents)
+    latent, noise = mean + deviation * normals(rngs, mean), normals(rngs, mean)
+    t = uniform_timesteps(uniforms(rngs, mean).flatten(), len(abar))
+    kept = uniforms(rngs, tokens) >= dropout
+    return denoising_error(unet, abar, latent, noise, t, tokens * kept)
+
+
 def _train_together(
     generator: Generator, encoder: ImageEncoder, pictures: Tensor, labels: Tensor, latents: tuple[Tensor, Tensor],
-    config: GeneratorTraining, out: Path,
-) -> tuple[nn.Module, ImageEncoder]:  # fmt: skip
-    """Noise prediction conditioned on the picture's own tokens; returns the averaged weights of both networks."""
-    modules: dict[str, nn.Module] = {"unet": generator.unet, "encoder": encoder}
-
-    def loss(pick: Tensor) -> Tensor:
-        tokens = encoder(to_unit(pictures[pick]))
-        naming = F.cross_entropy(encoder.classify(tokens).float(), labels[pick])
-        seen = tokens + config.token_noise * torch.rand(len(pick), 1, 1) * torch.randn_like(tokens)
-        return _noise_loss(generator, latents, pick, seen, config) + config.category * naming
-
-    averaged = _averaged(modules, loss, len(pictures), config.steps, config.lr, config, "generator", out, generator)
-    image_encoder = averaged["encoder"]
-    assert isinstance(image_encoder, ImageEncoder)
-    return averaged["unet"], image_encoder
+    config: GeneratorTraining, out: Path, accelerator: Accelerator,
+) -> None:  # fmt: skip
+    """U-Net and image encoder, from the picture's own tokens."""
+    parts: dict[str, nn.Module] = {"unet": generator.unet, "encoder": encoder}
+    for part in parts.values():
+        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPU
+    columns = {"pictures": pictures, "labels": labels, "mean": latents[0], "deviation": latents[1]}
+    stage = Stage("generator", config.choices(config.steps, config.lr), out / "work")
+    objective = Naming(generator, encoder, config)
+    fit(stage, objective, parts, RandomPictures(columns), accelerator, _watch(generator, encoder))
+    for part in parts.values():
+        part.eval()
 
 
 def _train_uncertain(
     generator: Generator, encoder: ImageEncoder, pictures: Tensor, latents: tuple[Tensor, Tensor],
-    config: GeneratorTraining, out: Path,
-) -> nn.Module:  # fmt: skip
-    """The U-Net learns to read `uncertain` tokens, the encoder fixed; returns its averaged weights."""
-    tokens = torch.from_numpy(encode_pictures(encoder.eval().requires_grad_(False).float(), pictures.numpy()))
-    mean = tokens.mean(0)
-
-    def loss(pick: Tensor) -> Tensor:
-        other = tokens[torch.randint(len(tokens), pick.shape)]
-        certainty = config.least_certain + (1 - config.least_certain) * torch.rand(len(pick), 1, 1)
-        seen = uncertain(tokens[pick], other, mean, certainty)
-        return _noise_loss(generator, latents, pick, seen, config)
-
-    unet: nn.Module = generator.unet.requires_grad_(True)
-    steps, lr = config.uncertain_steps, config.uncertain_lr
-    averaged = _averaged({"unet": unet}, loss, len(pictures), steps, lr, config, "uncertain", out, generator, encoder)
-    return averaged["unet"]
+    config: GeneratorTraining, out: Path, accelerator: Accelerator,
+) -> None:  # fmt: skip
+    """The U-Net learns to read `uncertain` tokens, the encoder fixed."""
+    encoder.requires_grad_(False).float().cpu()
+    tokens = torch.from_numpy(encode_pictures(encoder, pictures.numpy()))
+    columns = {"tokens": tokens, "mean": latents[0], "deviation": latents[1]}
+    stage = Stage("uncertain", config.choices(config.uncertain_steps, config.uncertain_lr), out / "work")
+    objective = Uncertainty(generator, tokens, config.least_certain, config.dropout, uncertain)
+    watch = _watch(generator, encoder)
+    fit(stage, objective, {"unet": generator.unet}, RandomPictures(columns), accelerator, watch)
+    generator.unet.eval()
 
 
-def uncertain(tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor) -> Tensor:
+def uncertain(tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor, share: Tensor, white: Tensor) -> Tensor:
     """Tokens as a regression that explains ``certainty`` of their variance would predict them.
 
     A regression shrinks towards the mean by its explained variance r and errs with variance r (1 − r). Its error is no
-    white noise: it looks like another picture. So here it is a random mixture of ``other`` pictures' tokens and noise.
+    white noise: it looks like another picture. So here it is a random mixture of ``other`` pictures' tokens and of
+    ``white`` noise of unit variance.
     """
-    share = torch.rand(len(tokens), 1, 1)
-    white = torch.randn_like(tokens) * (other - mean).std()
-    error = share.sqrt() * (other - mean) + (1 - share).sqrt() * white
+    error = share.sqrt() * (other - mean) + (1 - share).sqrt() * white * (other - mean).std()
     return mean + certainty * (tokens - mean) + (certainty * (1 - certainty)).sqrt() * error
 
 
-def _noise_loss(
-    generator: Generator, latents: tuple[Tensor, Tensor], pick: Tensor, tokens: Tensor, config: GeneratorTraining
-) -> Tensor:
-    """Mean squared error of the predicted noise at uniform timesteps, some of the tokens dropped."""
-    mean, deviation = (part[pick].float() for part in latents)
-    x0 = mean + deviation * torch.randn_like(mean)
-    t = torch.randint(generator.schedule.train_steps, (len(pick),))
-    a = torch.from_numpy(generator.schedule.alphas_cumprod()).float()[t][:, None, None, None]
-    noise = torch.randn_like(x0)
-    seen = tokens * (torch.rand(len(pick), 1, 1) >= config.dropout)
-    predicted = generator.unet(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, seen).sample.float()
-    return F.mse_loss(predicted, noise)
-
-
-def _averaged(
-    modules: dict[str, nn.Module], loss_of: Callable[[Tensor], Tensor], pictures: int, steps: int, lr: float,
-    config: GeneratorTraining, name: str, out: Path, generator: Generator, encoder: ImageEncoder | None = None,
-) -> dict[str, nn.Module]:  # fmt: skip
-    """Train the modules on the loss of random pictures; returns the running average of their weights."""
-    for module in modules.values():
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPU
-    averages = {k: copy.deepcopy(m).requires_grad_(False) for k, m in modules.items()}
-    parameters = [p for m in modules.values() for p in m.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=True)
-    log = log_to(out / "work" / f"{name}.jsonl")
-    every = modules | {f"ema_{k}": m for k, m in averages.items()}
-    where = out / "work" / f"{name}.safetensors"
-    for step in steps_from(where, every, optimiser, steps, lr, 200, config.seed, name):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(torch.randint(pictures, (config.batch,)))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        decay = min(config.ema, (step + 1) / (step + 10))
-        for key, module in modules.items():
-            for average, value in zip(averages[key].parameters(), module.parameters(), strict=True):
-                average.lerp_(value.detach(), 1 - decay)
-        if (step + 1) % 50 == 0:
-            log(step=step + 1, loss=loss.item())
-        if (step + 1) % 500 == 0:
-            sheet = _samples(generator, averages["unet"], averages.get("encoder", encoder))
-            save_sheet(out / "samples" / f"{name}-{step + 1:05d}.png", sheet)
-    return {k: m.eval() for k, m in averages.items()}
-
-
-@torch.no_grad()
-def _samples(generator: Generator, unet: nn.Module, encoder: Any) -> list[NDArray[np.uint8]]:
+def _watch(generator: Generator, encoder: ImageEncoder) -> Callable[[int, Log], None]:
     """Unseen scenes, their VAE reconstruction, and pictures from their own tokens by 20 DDIM steps, guidance 2."""
-    seen = torch.from_numpy(np.stack([draw(scene(FIRST_SCENE - 1 - k), 64)[0] for k in range(16)]))
-    tokens = encoder(to_unit(seen))
-    x = torch.randn(16, *generator.latent_shape, generator=torch.Generator().manual_seed(0))
-    both = torch.cat([torch.zeros_like(tokens), tokens])
-    for t, (a, b) in zip(generator.schedule.timesteps(20), generator.schedule.ddim(20), strict=True):
-        eps0, eps1 = unet(torch.cat([x, x]), torch.full((32,), int(t)), both).sample.chunk(2)
-        x = float(a) * x + float(b) * (eps0 + 2.0 * (eps1 - eps0))
-    mean, _ = posterior(generator, to_unit(seen))
-    return [seen.numpy(), *(to_pixels(decode_latents(generator, z)).numpy() for z in (mean, x))]
+    seen = torch.from_numpy(np.stack([draw(scene(FIRST_SCENE - 1 - k), 64)[0] for k in range(SHEET)]))
+
+    @torch.no_grad()
+    def watch(step: int, log: Log) -> None:
+        if step % SHEET_EVERY == 0:
+            device = generator.unet.device
+            tokens = encoder.to(device)(to_unit(seen.to(device))).float()
+            painted = paint(generator, tokens, range(SHEET), Sampling(guidance=2.0))
+            mean, _ = posterior(generator, to_unit(seen.to(generator.vae.device)))
+            log.sheet(step, [seen.numpy(), to_pixels(decode_latents(generator, mean)).cpu().numpy(), painted])
+
+    return watch

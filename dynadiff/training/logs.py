@@ -1,14 +1,16 @@
 """What training says of itself: a JSONL and, where asked for, TensorBoard's files. Knows numbers and pictures only."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.training.loop import log_to, save_sheet
+from dynadiff.base.files import atomic
 
 
 class Log:
@@ -37,7 +39,32 @@ def open_log(work: Path, stage: str, done: int, tensorboard: bool) -> Log:
     """The log of a stage of which ``done`` steps are done; samples go to ``samples`` beside ``work``."""
     name = stage.replace(" ", "-")
     board = _board(work / "tensorboard" / name, done) if tensorboard else None
-    return Log(log_to(work / f"{name}.jsonl", done), work.parent / "samples", name, board)
+    return Log(_lines_to(work / f"{name}.jsonl", done), work.parent / "samples", name, board)
+
+
+def _lines_to(path: Path, done: int) -> Callable[..., None]:
+    """A function that appends its keyword arguments as one JSON line.
+
+    Lines of steps after ``done`` are dropped first: they were lost with what came after the last checkpoint.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done]
+        with atomic(path) as new:
+            new.write_text("".join(f"{line}\n" for line in lines))
+
+    def log(**values: float) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps({k: round(v, 6) for k, v in values.items()}) + "\n")
+
+    return log
+
+
+def save_sheet(path: Path, rows: list[NDArray[np.uint8]]) -> None:
+    """Write rows of pictures, each (n, h, w, 3), under each other as one PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet = np.vstack([np.hstack(list(row)) for row in rows])
+    cv2.imwrite(str(path), np.ascontiguousarray(sheet[..., ::-1]))
 
 
 def _board(folder: Path, done: int) -> Any:

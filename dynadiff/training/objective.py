@@ -5,6 +5,7 @@ the training loss of facebookresearch/dynadiff. Everything random is drawn item 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,14 @@ TIMESTEPS = {"cubic": cubic_timesteps, "uniform": uniform_timesteps}
 def offset_noise(rng: np.random.Generator, shape: Sequence[int], strength: float) -> Tensor:
     """Normal noise (c, h, w) plus ``strength`` times one value a channel, which frees the mean of the picture."""
     return normal(rng, shape) + strength * normal(rng, (shape[0], 1, 1))
+
+
+def denoising_error(unet: Any, abar: Tensor, latent: Tensor, noise: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+    """Squared error (b,) of the noise that is predicted from noisy latents (b, c, h, w) at timesteps ``t`` (b,)."""
+    a = abar[t][:, None, None, None]
+    predicted = unet(a.sqrt() * latent + (1 - a).sqrt() * noise, t, tokens).sample
+    error: Tensor = (predicted.float() - noise).square().mean((1, 2, 3))
+    return error
 
 
 class Objective(nn.Module):
@@ -64,17 +73,13 @@ class Objective(nn.Module):
         u, kept = torch.tensor(numbers, device=device), torch.tensor(coins, device=device)
         own, noise = (torch.stack(column).to(device) for column in noises)
         t = TIMESTEPS[config.timesteps](u, len(self.abar))
-        a = self.abar[t][:, None, None, None]
-        noisy = a.sqrt() * (mean + deviation * own) + (1 - a).sqrt() * noise
         with self.items.of(rngs):
             tokens = self.brain(windows)
         loss: Tensor = torch.zeros(len(mean), device=device)
         if targets is not None:
             loss = config.anchor * (tokens.float() - targets).square().mean((1, 2))
         tokens = torch.where(kept[:, None, None], tokens, self._null(tokens))
-        predicted = self.unet(noisy, t, tokens).sample
-        loss = loss + (predicted.float() - noise).square().mean((1, 2, 3))
-        return loss
+        return loss + denoising_error(self.unet, self.abar, mean + deviation * own, noise, t, tokens)
 
     def _draw(self, rng: np.random.Generator, shape: Sequence[int]) -> tuple[float, bool, Tensor, Tensor]:
         """Of one item: the uniform number of its timestep, is its condition kept, posterior noise, noise."""

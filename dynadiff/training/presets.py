@@ -44,6 +44,7 @@ class Training:
     beta2: float = 0.999
     weight_decay: float = 0.01
     warmup: int = 1000
+    clip: float | None = None  # the gradient's largest norm; None: any
     timesteps: str = "cubic"  # or "uniform"
     condition_dropout: float = 0.1  # share of samples whose tokens become the unconditional ones, for guidance
     unconditional: str = "zeros"  # or "learned": one embedding (n, d), which starts at zero
@@ -121,6 +122,7 @@ _PAPER = {
     "beta2": "P, app. B",
     "weight_decay": "P, app. B",
     "warmup": "P, app. B: 1 k steps, linear, then a cosine",
+    "clip": "P and R: none",
     "timesteps": "R, training loss; P, sec. 2.3: early timesteps favoured",
     "condition_dropout": "P, sec. 2.3 and R: 10 %",
     "unconditional": "P, sec. 2.3: a constant learned embedding; its start at zero is chosen here",

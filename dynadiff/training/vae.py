@@ -3,17 +3,25 @@
 The latents are fixed after the first part, so the U-Net may be trained before, after or beside the second.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynadiff.networks.draws import normals
 from dynadiff.networks.generator import Generator, decode_latents, posterior, to_pixels, to_unit
-from dynadiff.training.loop import log_to, save_sheet, steps_from
+from dynadiff.training.fit import Stage, fit
+from dynadiff.training.logs import Log
+from dynadiff.training.presets import Training
+from dynadiff.trials.batches import RandomPictures
+
+SHEET, SHEET_EVERY = 12, 1000  # pictures that are looked at, and steps between two looks
 
 
 @dataclass(frozen=True)
@@ -22,74 +30,115 @@ class VaeTraining:
     batch: int = 12
     lr: float = 2e-3
     prior: float = 1e-3  # weight of the mean square of the latents, which holds them near unit variance
+    noise: float = 0.1  # deviation of the latents that the decoder is given
     sharpen_steps: int = 7000  # of the decoder alone
     sharpen_batch: int = 16
     sharpen_lr: float = 1e-3
     seed: int = 0
 
+    def choices(self, steps: int, batch: int, lr: float) -> Training:
+        """Those of one stage."""
+        return Training(
+            steps=steps, batch=batch, lr=lr, weight_decay=0.0, warmup=100, clip=1.0, precision="bf16", seed=self.seed
+        )
 
-def train_vae(generator: Generator, pictures: Tensor, config: VaeTraining, out: Path) -> None:
+
+class Reconstruction(nn.Module):
+    """Error, per item (b,), of pictures (b, s, s, 3) that went through latents with noise, and their latents' size."""
+
+    def __init__(
+        self, generator: Generator, noise: float, prior: float, error: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.vae, self._patch = generator.vae, generator.patch
+        self._noise, self._prior, self._error = noise, prior, error
+
+    def forward(self, pictures: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        x = to_unit(pictures)
+        mean = self.vae.encode(F.pixel_unshuffle(x, self._patch)).latent_dist.mean
+        packed = self.vae.decode(mean + self._noise * normals(rngs, mean)).sample
+        y = F.pixel_shuffle(packed, self._patch).float()
+        size: Tensor = mean.float().square().mean((1, 2, 3))
+        return self._error(y, x) + self._prior * size
+
+
+class Sharpening(nn.Module):
+    """Error, per item (b,), of pictures (b, s, s, 3) from given latents, posterior noise included."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self._generator = generator
+        self.trained = nn.ModuleDict(decoding_half(generator))
+
+    def forward(self, pictures: Tensor, mean: Tensor, deviation: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        mean, deviation = mean.float(), deviation.float()
+        y = decode_latents(self._generator, mean + deviation * normals(rngs, mean)).float()
+        return picture_error(y, to_unit(pictures))
+
+
+def decoding_half(generator: Generator) -> dict[str, nn.Module]:
+    """The parts of the VAE that make pictures of latents."""
+    return {"decoder": generator.vae.decoder, "post_quant_conv": generator.vae.post_quant_conv}
+
+
+def train_vae(generator: Generator, pictures: Tensor, config: VaeTraining, out: Path, accelerator: Accelerator) -> None:
     """Pixels and their differences (edges) through latents with fixed noise; then scaled to unit variance."""
     vae = generator.vae.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=config.lr, weight_decay=0.0)
-    log = log_to(out / "work" / "vae.jsonl")
-    where = out / "work" / "vae.safetensors"
-    for step in steps_from(where, {"vae": vae}, optimiser, config.steps, config.lr, 100, config.seed, "VAE"):
-        x = to_unit(pictures[torch.randint(len(pictures), (config.batch,))])
-        with torch.autocast("cpu", torch.bfloat16):
-            mean = vae.encode(F.pixel_unshuffle(x, generator.patch)).latent_dist.mean
-            y = F.pixel_shuffle(vae.decode(mean + 0.1 * torch.randn_like(mean)).sample, generator.patch).float()
-        _descend(picture_loss(y, x) + config.prior * mean.float().square().mean(), vae, optimiser)
-        _watch(step + 1, x, y.detach(), "vae", log, out)
+    stage = Stage("vae", config.choices(config.steps, config.batch, config.lr), out / "work")
+    objective = Reconstruction(generator, config.noise, config.prior, picture_error)
+    watch = _watch(generator, pictures)
+    fit(stage, objective, {"vae": vae}, RandomPictures({"pictures": pictures}), accelerator, watch)
     vae.eval().requires_grad_(False)
-    mean, _ = posterior(generator, to_unit(pictures[:512]))
-    vae.register_to_config(scaling_factor=1 / float(mean.std()))
+    scale_latents(generator, to_unit(pictures[:512]))
 
 
 def sharpen(
-    generator: Generator, pictures: Tensor, latents: tuple[Tensor, Tensor], config: VaeTraining, out: Path
-) -> None:
+    generator: Generator, pictures: Tensor, latents: tuple[Tensor, Tensor], config: VaeTraining, out: Path,
+    accelerator: Accelerator,
+) -> None:  # fmt: skip
     """Train the decoder on from given latents (means and deviations, as `encode_all` gives them), the encoder fixed."""
-    vae = generator.vae
-    parts: dict[str, nn.Module] = {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
-    trained = nn.ModuleDict(parts).requires_grad_(True).train()
-    optimiser = torch.optim.AdamW(trained.parameters(), lr=config.sharpen_lr, weight_decay=0.0)
-    log = log_to(out / "work" / "decoder.jsonl")
-    where = out / "work" / "decoder.safetensors"
-    steps, lr = config.sharpen_steps, config.sharpen_lr
-    for step in steps_from(where, parts, optimiser, steps, lr, 100, config.seed, "VAE decoder"):
-        pick = torch.randint(len(pictures), (config.sharpen_batch,))
-        x = to_unit(pictures[pick])
-        mean, deviation = (part[pick].float() for part in latents)
-        with torch.autocast("cpu", torch.bfloat16):
-            y = decode_latents(generator, mean + deviation * torch.randn_like(mean)).float()
-        _descend(picture_loss(y, x), trained, optimiser)
-        _watch(step + 1, x, y.detach(), "decoder", log, out)
-    trained.eval().requires_grad_(False)
+    parts = decoding_half(generator)
+    for part in parts.values():
+        part.requires_grad_(True).train()
+    stage = Stage(
+        "decoder", config.choices(config.sharpen_steps, config.sharpen_batch, config.sharpen_lr), out / "work"
+    )
+    source = RandomPictures({"pictures": pictures, "mean": latents[0], "deviation": latents[1]})
+    fit(stage, Sharpening(generator), parts, source, accelerator, _watch(generator, pictures))
+    for part in parts.values():
+        part.eval().requires_grad_(False)
 
 
-def picture_loss(y: Tensor, x: Tensor) -> Tensor:
-    """Mean absolute and squared error of pictures (b, 3, s, s), and the absolute error of their differences."""
-    edges = [F.l1_loss(y.diff(dim=d), x.diff(dim=d)) for d in (2, 3)]
-    return F.l1_loss(y, x) + F.mse_loss(y, x) + edges[0] + edges[1]
+def picture_error(y: Tensor, x: Tensor) -> Tensor:
+    """Per picture of (b, 3, s, s), mean absolute and squared error, and the absolute error of their differences."""
+    edges = [(y.diff(dim=d) - x.diff(dim=d)).abs().mean((1, 2, 3)) for d in (2, 3)]
+    return (y - x).abs().mean((1, 2, 3)) + (y - x).square().mean((1, 2, 3)) + edges[0] + edges[1]
+
+
+@torch.no_grad()
+def scale_latents(generator: Generator, pictures: Tensor) -> None:
+    """Give the latents of pictures (b, 3, s, s) in [-1, 1] unit variance from now on."""
+    mean, _ = posterior(generator, pictures.to(generator.vae.device))
+    generator.vae.register_to_config(scaling_factor=1 / float(mean.std()))
 
 
 @torch.no_grad()
 def encode_all(generator: Generator, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior mean and deviation of the latents of all pictures, in half precision."""
-    parts = [posterior(generator, to_unit(batch)) for batch in track(pictures.split(250), "encoding scenes")]
-    return torch.cat([m.half() for m, _ in parts]), torch.cat([s.half() for _, s in parts])
+    """Posterior mean and deviation of the latents of all pictures (p, s, s, 3), in half precision."""
+    batches = (batch.to(generator.vae.device) for batch in track(pictures.split(250), "encoding pictures"))
+    parts = [posterior(generator, to_unit(batch)) for batch in batches]
+    return torch.cat([m.half().cpu() for m, _ in parts]), torch.cat([s.half().cpu() for _, s in parts])
 
 
-def _descend(loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimiser.step()
+def _watch(generator: Generator, pictures: Tensor) -> Callable[[int, Log], None]:
+    """The first pictures above what becomes of them, now and then."""
 
+    @torch.no_grad()
+    def watch(step: int, log: Log) -> None:
+        if step % SHEET_EVERY == 0:
+            x = to_unit(pictures[:SHEET].to(generator.vae.device))
+            y = decode_latents(generator, posterior(generator, x)[0])
+            log.scalars(step, l1=F.l1_loss(y, x).item())
+            log.sheet(step, [to_pixels(p).cpu().numpy() for p in (x, y)])
 
-def _watch(done: int, x: Tensor, y: Tensor, name: str, log: Callable[..., None], out: Path) -> None:
-    if done % 50 == 0:
-        log(step=done, l1=F.l1_loss(y, x).item(), loss=picture_loss(y, x).item())
-    if done % 1000 == 0:
-        save_sheet(out / "samples" / f"{name}-{done:05d}.png", [to_pixels(p[:12]).numpy() for p in (x, y)])
+    return watch

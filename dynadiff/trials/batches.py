@@ -116,3 +116,20 @@ def looks(trials: TrialSources, online: bool, most: int, batch: int) -> Iterator
             )
             for part, numbers in zip(windows.split(batch), np.split(few, range(batch, len(few), batch)), strict=True)
         ]
+
+
+class RandomPictures:
+    """Items that are pictures, each with what else belongs to it: ``columns`` (p, ...) of tensors, by name."""
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        self._columns = dict(columns)
+        self._count = len(next(iter(self._columns.values())))
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+        """As `ItemSource` says, in the order of the generators."""
+        picked = np.array([rng.integers(self._count) for rng in rngs], np.int64)
+        which = torch.from_numpy(picked)
+        return picked, {name: values[which] for name, values in self._columns.items()} | {"rngs": list(rngs)}
+
+    def runs_of(self, trials: NDArray[np.int64]) -> list[str]:
+        return [f"picture {k}" for k in trials]

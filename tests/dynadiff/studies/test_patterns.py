@@ -51,12 +51,13 @@ def test_uncertain_tokens_keep_their_place_and_the_variance_of_a_regression() ->
     encoder = PatternEncoder()
     tokens = encoder(to_unit(torch.from_numpy(as_pictures(draw_patterns(np.random.default_rng(1), 4000)))))
     mean, other = tokens.mean(0), tokens[torch.randperm(4000)]
-    seen = uncertain_pixels(tokens, other, mean, torch.full((4000, 1, 1), 0.3))
+    drawn = torch.rand(4000, 1, 1), torch.randn_like(tokens)
+    seen = uncertain_pixels(tokens, other, mean, torch.full((4000, 1, 1), 0.3), *drawn)
     assert torch.equal(seen[..., 4:], tokens[..., 4:])
     true, found = (t[..., :4] - mean[:, :4] for t in (tokens, seen))
     assert (true * found).sum() / true.square().sum() == pytest.approx(0.3, abs=0.02)
     assert found.var() / true.var() == pytest.approx(0.3, abs=0.03)
-    torch.testing.assert_close(uncertain_pixels(tokens, other, mean, torch.ones(4000, 1, 1)), tokens)
+    torch.testing.assert_close(uncertain_pixels(tokens, other, mean, torch.ones(4000, 1, 1), *drawn), tokens)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_generator(tmp_path: Path) -> None:

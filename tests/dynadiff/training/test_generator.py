@@ -65,7 +65,8 @@ def test_uncertain_tokens_shrink_and_err_as_a_regression_does() -> None:
     tokens, other = torch.randn(2, 4000, 3, 8)
     mean = torch.full((3, 8), 2.0)
     for certainty in (0.25, 0.6, 1.0):
-        seen = uncertain(tokens + mean, other + mean, mean, torch.full((4000, 1, 1), certainty)) - mean
+        share, white = torch.rand(4000, 1, 1), torch.randn_like(tokens)
+        seen = uncertain(tokens + mean, other + mean, mean, torch.full((4000, 1, 1), certainty), share, white) - mean
         slope = float((seen * tokens).mean() / tokens.square().mean())
         assert slope == pytest.approx(certainty, abs=0.02)
         # the best guess of the tokens from what is seen is what is seen: that is what regression leaves
