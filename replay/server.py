@@ -52,11 +52,7 @@ def serve(
     Raises:
         UserError: a bad address, a port in use, nothing to serve, consumers that do not come or do not confirm the end.
     """
-    due, start = next(messages, (0.0, None))
-    if start is None:
-        raise UserError("there is nothing to serve, not even the start of a run: give another recording.")
-    if not isinstance(start, RunStart):
-        raise WireError("a run must begin with its RunStart.")
+    due, start = _beginning(messages)
     with _listening(bind, keys) as socket:
         feed = _Server(socket, FeedLog(start.run_uid), clock)
         ready(str(socket.get_string(zmq.LAST_ENDPOINT)))
@@ -67,6 +63,15 @@ def serve(
             feed.stop()
         feed.await_end(linger_s)
     return tuple(feed.log.confirmed.values())
+
+
+def _beginning(messages: Iterator[tuple[float, Message]]) -> tuple[float, RunStart]:
+    due, start = next(messages, (0.0, None))
+    if start is None:
+        raise UserError("there is nothing to serve, not even the start of a run: give another recording.")
+    if not isinstance(start, RunStart):
+        raise WireError("a run must begin with its RunStart.")
+    return due, start
 
 
 class _Server:

@@ -8,6 +8,9 @@ import typer
 from dynadiff.base.errors import UserError
 from dynadiff.cli.options import Model, Root, Subject, model_or_embedded, need_torch, say, tree_or_phantom
 
+RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
+NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
+
 
 def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed: int = 0) -> None:
     """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
@@ -33,28 +36,27 @@ def study(
         bool, typer.Option("--quick", help="A minute, to see that it runs: its figures mean nothing.")
     ] = False,
 ) -> None:
-    """Remake a table of the README."""
+    """Remake a table of docs/results.md."""
+    if name not in NAMES:
+        raise UserError(f"there is no study {name!r}: choose {', '.join(NAMES[:-1])} or {NAMES[-1]}")
+    if name in RECORDED and data is None:
+        raise UserError(f"the {name} study needs the recording: give its folder with --data")
+    if name != "phantom":
+        need_torch()
     if name == "phantom":
         from dynadiff.studies.phantom import SESSIONS
         from dynadiff.studies.report import print_phantom
 
         print_phantom(tree_or_phantom(root, subject, SESSIONS), subject)
-    elif name == "haxby":
-        need_torch()
+    elif name in RECORDED and data is not None:
         from dynadiff.studies.haxby import print_haxby
-
-        if data is None:
-            raise UserError("the haxby study needs the recording: give its folder with --data")
-        print_haxby(data, out)
-    elif name == "miyawaki":
-        if data is None:
-            raise UserError("the miyawaki study needs the recording: give its folder with --data")
-        need_torch()
         from dynadiff.studies.miyawaki import print_miyawaki
 
-        print_miyawaki(data, out, quick)
-    elif name in ("brain", "trainable", "subjects"):
-        need_torch()
+        if name == "haxby":
+            print_haxby(data, out)
+        else:
+            print_miyawaki(data, out, quick)
+    else:
         from dynadiff.studies.ablations import study_named
         from dynadiff.studies.report import print_study
         from dynadiff.studies.running import run_study
@@ -62,5 +64,3 @@ def study(
         asked = study_named(name, quick)
         trees = [tree_or_phantom(root, whose, sessions) for whose, sessions in asked.needs().items()]
         print_study(asked, run_study(asked, trees[0], out / asked.name, say))
-    else:
-        raise UserError(f"there is no study {name!r}: choose phantom, brain, trainable, subjects, haxby or miyawaki")

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from dynadiff.cli.options import (
     tree_of_all,
     tree_or_phantom,
 )
+
+if TYPE_CHECKING:
+    from dynadiff.training.presets import Training
 
 
 def train(
@@ -63,42 +66,56 @@ def train(
     The preset says which pictures are held out: the phantom's first session, the shared pictures of NSD.
     """
     need_torch()
-    from dynadiff.training.presets import preset as named
     from dynadiff.training.recipe import Recipe, train_recipe
 
-    options = {"steps": steps, "split": split, "length": length}
-    choices = named(preset, [*(changes or []), *(f"{key}={value}" for key, value in options.items() if value)])
-    choices = replace(choices, offset=choices.offset + shift)
+    choices = _choices(preset, changes or [], {"steps": steps, "split": split, "length": length}, shift)
     main, whose = int(os.environ.get("RANK", "0")) == 0, tuple(numbers("--subjects", subjects))
     if main and out.exists() and any(out.iterdir()) and not resume:
         raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
-    if pretrained and generator == "generator":
-        from dynadiff.training.recipe import generator_of
-
-        generator = generator_of(pretrained)
-    if generator not in ("generator", "embedded") and Path(generator).is_dir():
-        generator = str(Path(generator).resolve())
+    generator = _generator(generator, pretrained)
     if betas is not None:
-        from dynadiff.evaluation.betas import judge_betas
-        from dynadiff.evaluation.report import print_pixel_scores
-        from dynadiff.training.betas import train_betas
-
-        if generator == "generator":
-            raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
         if len(whose) > 1 or pretrained:
             raise UserError("betas are learnt from one subject at a time and from scratch: give one with --subject")
-        print_pixel_scores(judge_betas(*train_betas(betas, out, preset, choices, generator, root, whose[0])))
+        _train_on_betas(betas, out, preset, choices, generator, root, whose[0])
         return
     asked = tuple(numbers("--sessions", sessions)) if sessions else None
     where = None if store else tree_of_all(root, whose, asked)
-    line = train_recipe(
-        Recipe(
-            preset, choices, where, whose, out, generator, store, asked, allow_missing, tensorboard, deepspeed,
-            pretrained,
-        )
-    )  # fmt: skip
+    recipe = Recipe(
+        preset, choices, where, whose, out, generator, store, asked, allow_missing, tensorboard, deepspeed, pretrained
+    )
+    line = train_recipe(recipe)
     if main:
         typer.echo(f"{out}: {line}")
+
+
+def _choices(preset: str, changes: list[str], options: dict[str, object], shift: int) -> "Training":
+    """The preset with what was changed; an option that was given is one more change."""
+    from dynadiff.training.presets import preset as named
+
+    choices = named(preset, [*changes, *(f"{key}={value}" for key, value in options.items() if value)])
+    return replace(choices, offset=choices.offset + shift)
+
+
+def _generator(name: str, pretrained: Path | None) -> str:
+    """As a model names it: the pretrained model's where none is given, and a folder by its whole path."""
+    if pretrained and name == "generator":
+        from dynadiff.training.recipe import generator_of
+
+        name = generator_of(pretrained)
+    folder = name not in ("generator", "embedded") and Path(name).is_dir()
+    return str(Path(name).resolve()) if folder else name
+
+
+def _train_on_betas(
+    betas: Path, out: Path, preset: str, choices: "Training", generator: str, root: Path | None, subject: int
+) -> None:
+    from dynadiff.evaluation.betas import judge_betas
+    from dynadiff.evaluation.report import print_pixel_scores
+    from dynadiff.training.betas import train_betas
+
+    if generator == "generator":
+        raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
+    print_pixel_scores(judge_betas(*train_betas(betas, out, preset, choices, generator, root, subject)))
 
 
 def prepare(

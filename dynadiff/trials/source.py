@@ -93,9 +93,8 @@ def collect(
     """
     offline, online = [], []
     seen, of_run, of_event = [], [], []
-    pictures: dict[str, tuple[int, NDArray[np.uint8], str]] = {}
-    names = []
-    events = 0
+    shown: dict[str, tuple[int, NDArray[np.uint8], str]] = {}  # by name: which, picture, category
+    names, events = [], 0
     for number, run in enumerate(runs):
         names.append(run.name)
         if run.shape != mask.shape:
@@ -105,25 +104,28 @@ def collect(
         series = masked_series(run, mask, run.n_volumes)
         starts: list[int] = []
         for event in filter(keep, run.events):
-            if event.picture not in pictures:
-                small = cv2.resize(run.picture(event.picture), (size, size), interpolation=cv2.INTER_AREA)
-                pictures[event.picture] = len(pictures), small.astype(np.uint8), event.category
+            if event.picture not in shown:
+                shown[event.picture] = len(shown), _resized(run.picture(event.picture), size), event.category
             here = spec.starts(replace(event, rows=1) if single else event, run.rows)
-            starts.extend(here)
-            seen.extend([pictures[event.picture][0]] * len(here))
-            of_run.extend([number] * len(here))
-            of_event.extend([events] * len(here))
+            starts += here
+            seen += [shown[event.picture][0]] * len(here)
+            of_run += [number] * len(here)
+            of_event += [events] * len(here)
             events += 1
         if starts:
             offline.append(offline_windows(series[: run.rows], cleaning, run.tr, spec, starts).astype(np.float16))
             online.append(online_windows(series, cleaning, run.tr, spec, starts).astype(np.float16))
     if not seen:
         raise UserError("no run has a picture to learn from: check that designs or events name the pictures shown")
+    _, pictures, categories = zip(*shown.values(), strict=True)
     return Trials(
         np.concatenate(offline), np.concatenate(online), np.array(seen), np.array(of_run), np.array(of_event),
-        np.stack([p for _, p, _ in pictures.values()]),
-        tuple(pictures), tuple(c for _, _, c in pictures.values()), tuple(names),
+        np.stack(pictures), tuple(shown), categories, tuple(names),
     )  # fmt: skip
+
+
+def _resized(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def nsd_runs(nsd: NSD, subject: int, sessions: Iterable[int]) -> Iterable[Run]:

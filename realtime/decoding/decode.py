@@ -11,7 +11,7 @@ from dynadiff.scores.identification import Features
 from dynadiff.scores.pixels import pixel_features
 from realtime.decoding.options import Options
 from realtime.decoding.painter import Clock
-from realtime.decoding.run import POLL_S, RunDecoder, Watch
+from realtime.decoding.run import POLL_S, RunDecoder, Setup, Watch
 from realtime.decoding.stages import check_run
 from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume
 from realtime.records.decode_folder import free_name, new_folder
@@ -48,6 +48,7 @@ def decode(
     Raises UserError where the run does not suit the engine, the folder cannot be made or the feed falls
     silent. The files of what was received are finished then, and also after an interrupt from the keyboard.
     """
+    setup = Setup(decoder, options, features, watch, now, wall)
     run: RunDecoder | None = None
     recorded = before.messages() if before else iter(())
     try:
@@ -57,13 +58,7 @@ def decode(
                 case RunStart():
                     if run is not None:
                         run.finish(None, _faults(source))
-                    check_run(message, decoder.manifest, decoder.mask)
-                    if run is None and before is not None:
-                        run = RunDecoder(message, decoder, options, before.folder, features, watch, now, wall, before)
-                        continue
-                    out = free_name(options.out) if run and options.out else options.out
-                    folder = new_folder(out, message.name, datetime.fromtimestamp(wall()))
-                    run = RunDecoder(message, decoder, options, folder, features, watch, now, wall)
+                    run = _begin(message, setup, before if run is None else None, again=run is not None)
                 case Picture() if run:
                     run.picture(message)
                 case Volume() if run:
@@ -82,6 +77,15 @@ def decode(
     finally:
         if run is not None:
             run.close()
+
+
+def _begin(start: RunStart, setup: Setup, before: Earlier | None, again: bool) -> RunDecoder:
+    """A run in the folder of the unfinished decode, or in a new one; ``again``: it is not the first of this decode."""
+    check_run(start, setup.decoder.manifest, setup.decoder.mask)
+    if before is not None:
+        return RunDecoder(start, setup, before.folder, before)
+    out = free_name(setup.options.out) if again and setup.options.out else setup.options.out
+    return RunDecoder(start, setup, new_folder(out, start.name, datetime.fromtimestamp(setup.wall())))
 
 
 def _faults(source: MessageSource) -> Json:

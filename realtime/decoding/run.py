@@ -42,16 +42,27 @@ class Arrival:
     cleaned: float
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What decodes, how, and who is told."""
+
+    decoder: Decoder
+    options: Options
+    features: Features  # in which pictures are compared
+    watch: Watch
+    now: Clock  # monotonic
+    wall: Clock  # unix time
+
+
 class RunDecoder:
     """One run, from its start to its files."""
 
-    def __init__(
-        self, start: RunStart, decoder: Decoder, options: Options, folder: Path, features: Features,
-        watch: Watch, now: Clock, wall: Clock, before: Earlier | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, start: RunStart, setup: Setup, folder: Path, before: Earlier | None = None) -> None:
+        """``before`` is an unfinished decode in that folder, which is gone on with."""
+        decoder, options = setup.decoder, setup.options
         self.folder = folder
-        self._start, self._decoder, self._options, self._features = start, decoder, options, features
-        self._watch, self._now, self._wall = watch, now, wall
+        self._start, self._decoder, self._options, self._features = start, decoder, options, setup.features
+        self._watch, self._now, self._wall = setup.watch, setup.now, setup.wall
         self._skips = options.late == "skip" or (options.late == "auto" and start.source == "live")
         self._stages = Stages(start, decoder.manifest, decoder.mask)
         self._stimuli = Stimuli(start.events)
@@ -59,7 +70,7 @@ class RunDecoder:
         self._painted: list[View] = []  # one per window, without reconstructions
         self._windows = 0
         self._marked = 0  # painted windows with a volume that is not as it should be
-        self._heard = now()
+        self._heard = self._now()
         self._note = f"the first picture comes with volume {start.dummies + self._stages.spec.length - 1}"
         self._view = View(
             run=start.name, source=start.source, tr=start.tr, planned=start.n_volumes,
@@ -74,7 +85,7 @@ class RunDecoder:
         self._record = DecodeFolder(folder, before)
         self._record.json("run.json", header)
         self._record.message(start)
-        self._painter = Painter(decoder, options.seed, now)
+        self._painter = Painter(decoder, options.seed, self._now)
 
     def picture(self, picture: Picture) -> None:
         """Take what the subject is about to see."""
