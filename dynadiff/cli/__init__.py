@@ -1,1 +1,1 @@
-"""The command `dynadiff`, a file a group of commands. It knows options; a command imports what it starts."""
+"""The command `dynadiff`, a file a group of commands. It knows options and no arithmetic."""
