@@ -143,8 +143,9 @@ def test_the_same_run_gives_the_same_bytes_and_so_does_its_recording(decoded, ma
 
 
 @pytest.fixture
-def feed_address(make_run, free_address):
+def feed_address(make_run, free_address, monkeypatch):
     """A real feed of the run, which waits for a decoder and until one has it all."""
+    monkeypatch.setattr("replay.server.STATUS_S", 0.2)  # it then finds out sooner who has gone
     server = threading.Thread(target=serve, args=(run_messages(make_run(), speed=0, run_uid="a" * 8), free_address))
     server.start()
     yield free_address

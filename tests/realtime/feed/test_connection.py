@@ -280,11 +280,12 @@ def test_silence_names_the_address_and_the_command(free_address):
     assert "realtime replay" in str(caught.value)
 
 
-def test_a_slow_scanner_is_not_silence():
+def test_a_slow_scanner_is_not_silence(monkeypatch):
     """Nothing but signs of life for longer than the silence that would be borne."""
+    monkeypatch.setattr("replay.server.STATUS_S", 0.2)
     with (
-        served(timed(messages(n=1), 1.6)) as (address, results),
-        Feed(address, "decoder", silence_s=1.5) as feed,
+        served(timed(messages(n=1), 0.8)) as (address, results),
+        Feed(address, "decoder", silence_s=0.7) as feed,
     ):
         received = []
         while not isinstance(message := feed.receive(0.02), RunEnd):
