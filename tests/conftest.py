@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +22,12 @@ from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through all of torch after every training."""
+    gc.collect()
+    gc.freeze()
+
 
 SHAPE = (7, 6, 5)
 PICTURE = 16  # pixels
