@@ -23,6 +23,7 @@ from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
 
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector need not look through all of torch after every training."""
     gc.collect()
