@@ -1,5 +1,13 @@
-"""What the tests of several packages share: a small subject and an engine that is three linear maps."""
+"""What the tests of several packages share: a small subject, an engine that is three linear maps, and the commands."""
 
+# First of all, since what numpy and torch find when they are imported stays: two workers of pytest, or a test and a
+# process that it starts, are already as many as there are cores, and threads beyond that wait for each other, spinning.
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import gc
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +22,13 @@ from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through all of torch after every training."""
+    gc.collect()
+    gc.freeze()
+
 
 SHAPE = (7, 6, 5)
 PICTURE = 16  # pixels
@@ -74,6 +89,47 @@ def small_run(n_volumes: int = 30, seed: int = 1, events: bool = True, **changes
 
 def small_picture(name: str) -> np.ndarray:
     return np.random.default_rng(int(name.split()[1])).integers(0, 256, (20, 20, 3), np.uint8)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process; gives its exit code and what it wrote to stdout and stderr."""
+
+    def run(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        capfd.readouterr()  # what was written before is not the command's
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def realtime(command) -> Callable[..., tuple[int, str, str]]:
+    from realtime.cli import main
+
+    return partial(command, main)
+
+
+@pytest.fixture
+def dynadiff(command) -> Callable[..., tuple[int, str, str]]:
+    from dynadiff.cli.main import main
+
+    return partial(command, main)
+
+
+@pytest.fixture(scope="session")
+def phantom_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives a tree of the phantom's runs of these subjects and sessions, to be read only."""
+    from support.phantoms import part_of
+
+    base = tmp_path_factory.getbasetemp()
+    whole = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "phantom-whole"  # one for all workers
+    return lambda subjects, sessions, runs: part_of(whole, tmp_path_factory.mktemp("phantom"), subjects, sessions, runs)
 
 
 @pytest.fixture

@@ -44,10 +44,13 @@ class Cuda:
     def stream(self) -> int:
         return int(self._do("cudaStreamCreateWithFlags", NON_BLOCKING))
 
-    def allocate(self, size: int) -> int:
-        """Address of that many zeros."""
+    def allocate(self, size: int, stream: int) -> int:
+        """Address of that many bytes, which are zeros for all that the stream is given from then on; does not wait.
+
+        Not by ``cudaMemset``: that is the default stream's, and may overwrite what another stream has put there since.
+        """
         address = int(self._do("cudaMalloc", size))
-        self._do("cudaMemset", address, 0, size)
+        self._do("cudaMemsetAsync", address, 0, size, stream)
         return address
 
     def upload(self, address: int, values: NDArray[Any], stream: int) -> None:

@@ -167,7 +167,7 @@ class TrtEngine(Engine):
 
     def _resident(self, shape: tuple[int, ...], dtype: np.dtype[Any], values: Any = None) -> Resident:
         size = max(prod(shape) * dtype.itemsize, 1)
-        resident = Resident(self._cuda.allocate(size), dtype, shape, self._cuda, self._stream)
+        resident = Resident(self._cuda.allocate(size, self._stream), dtype, shape, self._cuda, self._stream)
         if values is not None:
             resident.put(values)
         return resident

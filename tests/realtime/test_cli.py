@@ -13,7 +13,6 @@ import pytest
 
 from dynadiff.base.errors import UserError
 from dynadiff.recordings.run import Event
-from realtime import cli
 from realtime.decoding import session
 from realtime.feed.wire import RunStart, Volume
 from replay.pace import recording_messages, run_messages
@@ -42,22 +41,6 @@ for command in ["", "decode", "replay", "demo", "phantom", "bench"]:
         assert end.code == 0
 sys.stderr.write(" ".join(sys.modules))
 """
-
-
-@pytest.fixture
-def realtime(monkeypatch, capfd):
-    """Runs a command; gives its exit code and what it wrote."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["realtime", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

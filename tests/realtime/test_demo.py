@@ -9,7 +9,6 @@ from rich.console import Console
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Decoder
-from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import file_runs
 from realtime import demo
@@ -18,12 +17,10 @@ from realtime.decoding.options import Options
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def tree(phantom_of):
     """A phantom of one small run."""
-    root = tmp_path_factory.mktemp("phantom") / "tree"
-    write_tree(root, [1], [1], [demo.RUN], shapes={1: (12, 14, 10)})
     assert demo.RUN in file_runs(1, 1)
-    return root
+    return phantom_of([1], [1], [demo.RUN])
 
 
 @pytest.fixture

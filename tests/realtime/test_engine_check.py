@@ -14,7 +14,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines import parity as errors
 from dynadiff.engines.contract import MANIFEST, Manifest, Sampler
 from dynadiff.engines.open import open_decoder
-from realtime import bench, cli
+from realtime import bench
 from realtime import engine_check as parity
 
 
@@ -28,21 +28,6 @@ def quick(monkeypatch) -> None:
         monkeypatch.setattr(module, name, value)
     for module in (parity, bench):
         monkeypatch.setattr(module, "open_decoder", partial(open_decoder, threads=1, sampler=Sampler(steps=2)))
-
-
-@pytest.fixture
-def realtime(monkeypatch, capfd):
-    """Runs a command; gives its exit code and what it wrote."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["realtime", *map(str, arguments)])
-        try:
-            cli.main()
-            return 0, *capfd.readouterr()
-        except SystemExit as end:
-            return end.code, *capfd.readouterr()
-
-    return run
 
 
 def test_the_embedded_engine_is_pytorch_to_the_rounding(realtime, quick, tmp_path: Path) -> None:

@@ -183,24 +183,29 @@ def test_a_decoder_that_left_is_missed_although_a_viewer_has_the_run():
         thread.join()
 
 
-def test_one_that_dialled_anew_is_not_two_and_one_that_died_is_none():
-    sockets = []
+def test_one_that_dialled_anew_is_not_two_and_one_that_died_is_none(monkeypatch):
+    monkeypatch.setattr("replay.server.STATUS_S", 0.3)
+    sockets, came = [], threading.Event()
 
     def ready(address):
         for name in ("x", "x", "y", "z"):
             sockets.append(context.socket(zmq.DEALER))
             sockets[-1].connect(address)
             sockets[-1].send_multipart(pack(Hello(role=f"decoder-{name}", consumer=name)))
-            if name != "z":
-                assert sockets[-1].poll(2500)  # a Status: the feed has heard it
+            assert sockets[-1].poll(2500)  # a Status: the feed has heard it
             if name == "y":
                 sockets[-1].close(linger=0)
                 time.sleep(0.1)  # less than to the next Status, which would find out
+        came.set()
+
+    def clock():
+        """The minute in which they may come is over when they have."""
+        return time.monotonic() + 60 * came.is_set()
 
     with zmq.Context() as context:
         try:
-            with pytest.raises(UserError, match=r"fewer than 3 consumers came in 4 s \(decoder-x, decoder-z\)"):
-                serve_in_thread(ready, wait_for=3, join_s=4, linger_s=0.1)
+            with pytest.raises(UserError, match=r"fewer than 3 consumers came in 60 s \(decoder-x, decoder-z\)"):
+                serve_in_thread(ready, wait_for=3, join_s=60, linger_s=0.1, clock=clock)
         finally:
             for socket in sockets:
                 socket.close(linger=0)
@@ -238,7 +243,9 @@ def test_who_says_more_than_a_consumer_can_is_cut_off_unread(size, monkeypatch):
     monkeypatch.setattr(
         FeedLog, "receive", lambda log, who, frames: heard.append(max(map(len, frames))) or receive(log, who, frames)
     )
+    monkeypatch.setattr("replay.server.STATUS_S", 0.1)
     longest = pack(Hello(role="\U0001f9e0" * 40, consumer="c" * 160, run_uid="\U0001f9e0" * 40, next_seq=10**6))
+    said = threading.Event()
 
     def speak(address):
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
@@ -249,8 +256,9 @@ def test_who_says_more_than_a_consumer_can_is_cut_off_unread(size, monkeypatch):
             socket.send_multipart([b"", bytes(size)])
             socket.send_multipart([b"", b"after"])
             time.sleep(0.2)
+            said.set()
 
-    with pytest.raises(UserError):
-        serve_in_thread(speak, wait_for=2, join_s=2)
+    with pytest.raises(UserError, match="fewer than 2 consumers"):
+        serve_in_thread(speak, wait_for=2, join_s=60, clock=lambda: time.monotonic() + 60 * said.is_set())
     assert heard
     assert max(heard) == len(longest[1]) <= MAX_CONTROL

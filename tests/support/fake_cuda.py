@@ -1,6 +1,8 @@
 """A stand-in for ``cuda.bindings.runtime``: device memory is numpy, streams do nothing until they are waited for.
 
-So whoever reads too early, or frees what is still to be copied, sees the wrong values, as on a GPU.
+So whoever reads too early, or frees what is still to be copied, sees the wrong values, as on a GPU. The default stream
+and those that do not block know nothing of each other: its work is done as late as a GPU may do it, which is after what
+another stream was given later and was waited for.
 """
 
 import ctypes
@@ -8,6 +10,8 @@ from enum import IntEnum
 from types import SimpleNamespace
 
 import numpy as np
+
+DEFAULT = 0  # stream
 
 
 class Error(IntEnum):
@@ -30,7 +34,7 @@ class FakeCuda:
     def __init__(self, name=b"Fake GPU", capability=(8, 9), room=1 << 30, devices=1):
         self._name, self._capability, self._room, self._devices = name, capability, room, devices
         self._memory, self._next = {}, 4096
-        self._streams, self._captures, self._broken = {}, {}, False
+        self._streams, self._captures, self._broken = {DEFAULT: []}, {}, False
         self.calls = []  # what was asked for, in order
 
     def cudaGetDeviceCount(self):
@@ -60,13 +64,20 @@ class FakeCuda:
         return Error.cudaSuccess, address
 
     def cudaMemset(self, address, value, size):
-        self.at(address, size)[:] = value
+        return self.cudaMemsetAsync(address, value, size, DEFAULT)
+
+    def cudaMemsetAsync(self, address, value, size, stream):
+        def fill():
+            self.at(address, size)[:] = value
+
+        self.queue(stream, fill)
         return (Error.cudaSuccess,)
 
     def cudaStreamCreateWithFlags(self, flags):
         assert flags == 1, "the default stream would wait"
-        self._streams[len(self._streams) + 1] = []
-        return Error.cudaSuccess, len(self._streams)
+        stream = len(self._streams)
+        self._streams[stream] = []
+        return Error.cudaSuccess, stream
 
     def cudaMemcpyAsync(self, to, source, size, kind, stream):
         self.calls.append(kind.name)
@@ -86,9 +97,10 @@ class FakeCuda:
         if stream in self._captures:
             self._broken = True
             return (Error.cudaErrorStreamCaptureInvalidated,)
-        for work in self._streams[stream]:
-            work()
-        self._streams[stream] = []
+        for waiting in (stream, DEFAULT):
+            for work in self._streams[waiting]:
+                work()
+            self._streams[waiting] = []
         return (Error.cudaSuccess,)
 
     def cudaStreamBeginCapture(self, stream, mode):

@@ -4,8 +4,6 @@ The checkpoint is written here, small, with the released names: both branches, b
 the training state holds. What it must give is computed by layers made as the released ones are.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -158,22 +156,14 @@ def test_a_file_that_holds_code_is_not_run(base: str, tmp_path: Path, capsys: py
     assert capsys.readouterr().out == ""
 
 
-def test_the_command_takes_the_mask_from_a_file(released: Released, base: str, tmp_path: Path) -> None:
+def test_the_command_takes_the_mask_from_a_file(released: Released, base: str, tmp_path: Path, dynadiff) -> None:
     torch.save(released.state(), tmp_path / "sub01.bin")
     nib.save(nib.Nifti1Image(np.where(MASK, 1, -1).astype(np.int16), np.eye(4)), tmp_path / "nsdgeneral.nii.gz")
     assert np.array_equal(read_subject(1, None, tmp_path / "nsdgeneral.nii.gz").mask, MASK)
-    program = [
-        sys.executable,
-        "-c",
-        "from dynadiff.cli.main import main; main()",
-        "import",
-        str(tmp_path / "sub01.bin"),
-    ]
-    program += ["--out", str(tmp_path / "out"), "--generator", base]
-    without = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
-    assert (without.returncode, "--root" in without.stderr) == (2, True)
-    program += ["--mask", str(tmp_path / "nsdgeneral.nii.gz")]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "2 tensors" in done.stdout
+    arguments = ("import", tmp_path / "sub01.bin", "--out", tmp_path / "out", "--generator", base)
+    code, _, wrong = dynadiff(*arguments)
+    assert (code, "--root" in wrong) == (2, True)
+    code, said, wrong = dynadiff(*arguments, "--mask", tmp_path / "nsdgeneral.nii.gz")
+    assert code == 0, wrong
+    assert "2 tensors" in said
     assert load_model(tmp_path / "out").config.brain.voxels == VOXELS

@@ -7,7 +7,6 @@ import pytest
 
 from dynadiff.base.errors import UserError
 from dynadiff.evaluation.baselines import ridge
-from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.phantom import identify, load_trials, measure, noise, picture_features
@@ -16,10 +15,8 @@ SMALL = {1: (12, 14, 10)}
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("phantom")
-    write_tree(root, [1], [1], [1, 2], shapes=SMALL)
-    return root
+def tree(phantom_of) -> Path:
+    return phantom_of([1], [1], [1, 2])
 
 
 def test_ridge_recovers_a_linear_code_in_other_trials() -> None:

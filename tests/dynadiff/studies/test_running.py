@@ -11,7 +11,6 @@ pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.base.files import file_digest  # noqa: E402
-from dynadiff.phantom.tree import write_tree  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.studies.ablations import QUICK, STUDIES, study_named  # noqa: E402
 from dynadiff.studies.judged import Judged  # noqa: E402
@@ -29,8 +28,6 @@ from dynadiff.training.recipe import Recipe  # noqa: E402
 from dynadiff.trials.divide import divide_all  # noqa: E402
 from dynadiff.trials.store import StoredTrials, open_store, store_home  # noqa: E402
 
-SHAPES = dict.fromkeys((1, 2, 3, 4), (12, 14, 10))
-
 
 @pytest.fixture(scope="module", autouse=True)
 def one_run_a_session():
@@ -40,10 +37,8 @@ def one_run_a_session():
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("phantom")
-    write_tree(root, [1, 2, 3, 4], [1, 2], [1], shapes=SHAPES)
-    return root
+def tree(phantom_of) -> Path:
+    return phantom_of([1, 2, 3, 4], [1, 2], [1])
 
 
 class Workshop:

@@ -23,6 +23,8 @@ from dynadiff.training.processes import open_accelerator, zero2  # noqa: E402
 from dynadiff.trials.source import Trials  # noqa: E402
 from support.small_models import SHORT, a_model, a_shared_model, of_kind, some_trials, trials_of_all, weights  # noqa: E402
 
+KINDS = ("one", "several")  # subjects
+
 
 @pytest.fixture(scope="module")
 def trials() -> Trials:
@@ -54,7 +56,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynadiff.training.fit.LOG_EVERY", 1)
 
 
-@pytest.mark.parametrize("kind", ["one", "several"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "unconditional": "learned"}])
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, kind: str, changes: dict[str, object]) -> None:
     config = replace(SHORT, **changes)
@@ -124,20 +126,21 @@ sys.path.insert(0, sys.argv[1])
 import test_dynadiff as t
 import dynadiff.training.fit
 dynadiff.training.fit.LOG_EVERY = 1
-(model, trials), work = t.of_kind(sys.argv[3]), Path(sys.argv[2])
-accelerator = t.open_accelerator(t.TWO)
-assert accelerator.num_processes == 2
-t.train(model, trials, trials, t.TWO, work, accelerator=accelerator)
-t.torch.save(t.weights(model), work / f"weights-{accelerator.process_index}.pt")
+for kind in t.KINDS:
+    (model, trials), work = t.of_kind(kind), Path(sys.argv[2]) / kind / "work"
+    accelerator = t.open_accelerator(t.TWO)
+    assert accelerator.num_processes == 2
+    t.train(model, trials, trials, t.TWO, work, accelerator=accelerator)
+    t.torch.save(t.weights(model), work / f"weights-{accelerator.process_index}.pt")
 t.torch.distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("kind", ["one", "several"])
-def test_two_processes_do_what_one_does(tmp_path: Path, kind: str) -> None:
-    alone, trials = of_kind(kind)
-    train(alone, trials, trials, TWO, tmp_path / "one" / "work")
-    program, work = tmp_path / "program.py", tmp_path / "two" / "work"
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes, started once, trained of each kind."""
+    home = tmp_path_factory.mktemp("two")
+    program = home / "program.py"
     program.write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {
@@ -146,13 +149,21 @@ def test_two_processes_do_what_one_does(tmp_path: Path, kind: str) -> None:
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     done = subprocess.run(
-        [*launch, str(program), str(Path(__file__).parent), str(work), kind],
+        [*launch, str(program), str(Path(__file__).parent), str(home)],
         capture_output=True, text=True, timeout=240, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return home
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_do_what_one_does(tmp_path: Path, by_two: Path, kind: str) -> None:
+    alone, trials = of_kind(kind)
+    train(alone, trials, trials, TWO, tmp_path / "work")
+    work = by_two / kind / "work"
     first, second = (torch.load(work / f"weights-{k}.pt", weights_only=True) for k in (0, 1))
     assert torch.equal(first, second)
-    torch.testing.assert_close(losses(tmp_path / "one" / "work"), losses(work), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(losses(tmp_path / "work"), losses(work), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(first, weights(alone), atol=1e-4, rtol=0)  # lr 1e-3: a step may turn where it is 0
 
 

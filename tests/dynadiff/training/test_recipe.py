@@ -11,7 +11,6 @@ pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.model_folder import load_config, load_model  # noqa: E402
-from dynadiff.phantom.tree import write_tree  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.training.presets import PHANTOM, change  # noqa: E402
@@ -29,10 +28,10 @@ def stored(tree: Path, home: Path, subject: int, keys: list[tuple[int, int]]) ->
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(phantom_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stores of three subjects with two sessions of one run each, and a model of the first two of them."""
     home = tmp_path_factory.mktemp("recipes")
-    write_tree(home / "tree", [1, 2, 3], [1, 2], [1], shapes={1: (12, 14, 10), 2: (11, 14, 10), 3: (12, 13, 10)})
+    (home / "tree").symlink_to(phantom_of([1, 2, 3], [1, 2], [1]))
     for subject in (1, 2, 3):
         stored(home / "tree", home / "store", subject, [(1, 1), (2, 1)])
     line = train_recipe(a_recipe(home, "shared", (1, 2)))
@@ -110,10 +109,9 @@ def test_sessions_may_be_named_of_a_store_that_holds_more(home: Path) -> None:
         divide(store, TINY.division, [1])
 
 
-def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path) -> None:
+def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path, phantom_of) -> None:
     """Two stores of the same pictures, of which one lacks the other's test run."""
-    tree, config = tmp_path / "tree", replace(TINY, split="time-resolved-disjoint")
-    write_tree(tree, [1], [1], [1, 2, 3], shapes={1: (12, 14, 10)})
+    tree, config = phantom_of([1], [1], [1, 2, 3]), replace(TINY, split="time-resolved-disjoint")
     keys = [(1, 1), (1, 2), (1, 3)]
     whole = stored(tree, tmp_path / "a", 1, keys)
     mine = {divide(whole, config.division)[1].run_names[k] for k in divide(whole, config.division)[1].runs}

@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("torch")
 from dynadiff.base.errors import UserError
-from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.nsd import NSD
 from dynadiff.trials.betas import CLIP, checked, load_betas, nsd_betas, resized, standardised
 
@@ -103,19 +102,14 @@ def test_a_file_that_is_no_npz_is_one_sentence(tmp_path: Path) -> None:
             load_betas(tmp_path / name)
 
 
-SHAPE = (12, 14, 10)
-
-
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> NSD:
-    root = tmp_path_factory.mktemp("phantom")
-    write_tree(root, [1], [1], [1, 2], shapes={1: SHAPE})
-    return NSD(root)
+def tree(phantom_of) -> NSD:
+    return NSD(phantom_of([1], [1], [1, 2]))
 
 
 def write_nsd(nsd: NSD, folder: Path, kind: str, trials: int = 125) -> np.ndarray:
     """Betas of session 1, stored as NSD does: integers, axes reversed in HDF5."""
-    brick = np.random.default_rng(0).integers(-900, 900, (*SHAPE, trials)).astype(np.int16)
+    brick = np.random.default_rng(0).integers(-900, 900, (*nsd.mask(1).shape, trials)).astype(np.int16)
     folder.mkdir()
     if kind == "hdf5":
         with h5py.File(folder / "betas_session01.hdf5", "w") as file:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.masks import mask_digest, masked_series
 from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.cleaning import Cleaning, clean_run
@@ -26,10 +25,8 @@ KEYS = [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> NSD:
-    root = tmp_path_factory.mktemp("tree")
-    write_tree(root, [1], [1, 2], [1, 2], shapes={1: (12, 14, 10)})
-    return NSD(root)
+def tree(phantom_of) -> NSD:
+    return NSD(phantom_of([1], [1, 2], [1, 2]))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """Training pairs are the right windows with the right pictures, and nothing held out is among them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.phantom.tree import write_tree
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
@@ -56,9 +54,8 @@ def test_a_run_of_another_shape_or_without_pictures_is_refused(mask: np.ndarray)
         collect([a_run(())], mask, Cleaning(), WindowSpec(), 8)
 
 
-def test_no_picture_of_the_first_session_nor_a_shared_one_is_learnt_from(tmp_path: Path) -> None:
-    write_tree(tmp_path, [1], [1, 2], [1, 2], shapes={1: (12, 14, 10)})
-    nsd = NSD(tmp_path)
+def test_no_picture_of_the_first_session_nor_a_shared_one_is_learnt_from(phantom_of) -> None:
+    nsd = NSD(phantom_of([1], [1, 2], [1, 2]))
     secret = held_out(nsd, 1)
     first = {e.picture for run in nsd_runs(nsd, 1, [TEST_SESSION]) for e in run.events}
     later = [e for run in nsd_runs(nsd, 1, [2]) for e in run.events]

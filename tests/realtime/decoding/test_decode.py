@@ -17,6 +17,7 @@ from realtime.decoding.stages import Stages
 from realtime.feed.connection import Feed
 from realtime.feed.recording import Recording
 from realtime.feed.wire import RunEnd, Volume
+from realtime.records.resume import earlier
 from replay.pace import recording_messages, run_messages
 from replay.server import serve
 
@@ -143,8 +144,9 @@ def test_the_same_run_gives_the_same_bytes_and_so_does_its_recording(decoded, ma
 
 
 @pytest.fixture
-def feed_address(make_run, free_address):
+def feed_address(make_run, free_address, monkeypatch):
     """A real feed of the run, which waits for a decoder and until one has it all."""
+    monkeypatch.setattr("replay.server.STATUS_S", 0.2)  # it then finds out sooner who has gone
     server = threading.Thread(target=serve, args=(run_messages(make_run(), speed=0, run_uid="a" * 8), free_address))
     server.start()
     yield free_address
@@ -230,11 +232,32 @@ def test_labels_of_a_subject_are_one(label, decoded, make_run, make_decoder):
     assert decoded(messages_of(make_run()), make_decoder(subject=label))[1]["reconstructions"] == 25
 
 
-def test_an_engine_that_fails_is_not_silent(make_run, make_decoder, listed_feed, tmp_path):
+def test_an_engine_that_fails_is_not_silent_and_what_came_before_is_gone_on_with(
+    decoded, make_run, make_decoder, listed_feed, tmp_path, files_of
+):
+    messages, out = messages_of(make_run()), tmp_path / "broken"
+    whole, counts, _ = decoded(messages)
     decoder = make_decoder()
-    decoder.engine.encode = lambda window: 1 / 0
+    encode = decoder.engine.encode
+    decoder.engine.encode = lambda window: encode(window) if len(decoder.engine.windows) < 9 else 1 / 0
     with pytest.raises(ZeroDivisionError):
-        decode(listed_feed(messages_of(make_run())), decoder, Options(out=tmp_path / "out"), quiet)
+        decode(listed_feed(messages), decoder, Options(out=out), quiet)
+    # It is a fault of the program, not an end: what was received and painted lies there whole, and no summary.
+    assert not (out / "summary.json").exists()
+    assert json.loads((out / "run.json").read_text())["resumes"] == 0
+    assert len(files_of(out)) == 9
+    assert files_of(out).items() < files_of(whole).items()
+    assert [line["volume"] for line in lines_of(out)] == list(range(14))
+    before = earlier(out)
+    received = list(before.messages())
+    assert sum(isinstance(message, Volume) for message in received) >= 14
+    rest = messages[before.recording.position.next_seq :]
+    again, summary = decode(listed_feed(rest), make_decoder(), Options(out=out), quiet, before=before)
+    assert again == out
+    assert files_of(out) == files_of(whole)
+    assert [line["done"] for line in lines_of(out)] == [line["done"] for line in lines_of(whole)]
+    assert summary["run_digest"] == counts["run_digest"]
+    assert (summary["reconstructions"], summary["resumes"], summary["ended"]) == (25, 1, "complete")
 
 
 def test_an_interrupt_leaves_whole_files(decoded, make_run, make_decoder, listed_feed, tmp_path, files_of):
