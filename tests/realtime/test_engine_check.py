@@ -62,20 +62,20 @@ def test_a_check_needs_the_model(make_decoder, tmp_path: Path) -> None:
         parity.check(make_decoder(), tmp_path, Console(quiet=True))
 
 
-@pytest.mark.parametrize("command", [("bench", "--check"), ("bench",), ("decode", "--headless")])
-def test_tensorrt_that_is_not_there_is_one_sentence(realtime, monkeypatch, command) -> None:
+@pytest.mark.parametrize("words", [("bench", "--check"), ("bench",), ("decode", "--headless")])
+def test_tensorrt_that_is_not_there_is_one_sentence(realtime, monkeypatch, words) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    code, _, wrong = realtime(*command, "--engine", "trt")
+    code, _, wrong = realtime(*words, "--engine", "trt")
     assert (code, wrong.count("\n")) == (2, 1)
     assert wrong.startswith("error: the trt engine needs the package tensorrt: pip install 'dynadiff-realtime[trt]'")
 
 
-@pytest.mark.parametrize("command", [("bench", "--check"), ("decode", "--headless")])
-def test_a_machine_without_a_gpu_is_one_sentence(realtime, monkeypatch, command) -> None:
+@pytest.mark.parametrize("words", [("bench", "--check"), ("decode", "--headless")])
+def test_a_machine_without_a_gpu_is_one_sentence(realtime, monkeypatch, words) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install '.[trt-rtx]'")
     runtime = pytest.importorskip("cuda.bindings.runtime")
     monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (runtime.cudaError_t.cudaErrorNoDevice, None))
-    code, _, wrong = realtime(*command, "--engine", "trt-rtx")
+    code, _, wrong = realtime(*words, "--engine", "trt-rtx")
     assert (code, wrong.count("\n")) == (2, 1)
     assert "needs an NVIDIA GPU and its driver" in wrong
     assert "use --engine onnx" in wrong
