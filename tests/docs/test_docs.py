@@ -90,6 +90,11 @@ def commands_of(program: str) -> dict[str, Any]:
     return typer.main.get_command(app).commands
 
 
+def options_of(command: Any) -> set[str]:
+    names = (name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
+    return {"--help", *names}
+
+
 def check_ours(words: list[str], whole: bool) -> None:
     """Parse a command of ours, starting nothing; of one that is left open, its name and options are looked up."""
     commands = commands_of(words[0])
@@ -101,8 +106,7 @@ def check_ours(words: list[str], whole: bool) -> None:
         except Exception as wrong:  # of the kinds that click has, which typer may bring itself
             raise AssertionError(f"{' '.join(words)}: {wrong}") from wrong
         return
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    unknown = {word.partition("=")[0] for word in words[2:] if word.startswith("--")} - known - {"--help"}
+    unknown = {word.partition("=")[0] for word in words[2:] if word.startswith("--")} - options_of(command)
     assert not unknown, f"{words[1]} has no {unknown}"
 
 
@@ -289,6 +293,14 @@ def test_every_command_in_a_block_parses_and_says_which_test_runs_it(page):
 def test_every_command_in_a_sentence_is_one(page):
     for command in inline(page):
         check(command, whole=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_option_in_a_sentence_is_one_of_ours(page):
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    asked = {word.strip("`").partition("=")[0] for word in re.findall(r"`--[\w-]+", prose)}
+    every = [command for program in OURS for command in commands_of(program).values()]
+    assert asked - {option for command in every for option in options_of(command)} == set()
 
 
 def test_the_list_of_commands_is_whole():
