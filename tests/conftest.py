@@ -92,7 +92,7 @@ def small_picture(name: str) -> np.ndarray:
 
 
 @pytest.fixture
-def command(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+def run_command(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process; gives its exit code and what it wrote to stdout and stderr."""
 
     def run(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
@@ -109,17 +109,17 @@ def command(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.fixture
-def realtime(command) -> Callable[..., tuple[int, str, str]]:
+def realtime(run_command) -> Callable[..., tuple[int, str, str]]:
     from realtime.cli import main
 
-    return partial(command, main)
+    return partial(run_command, main)
 
 
 @pytest.fixture
-def dynadiff(command) -> Callable[..., tuple[int, str, str]]:
+def dynadiff(run_command) -> Callable[..., tuple[int, str, str]]:
     from dynadiff.cli.main import main
 
-    return partial(command, main)
+    return partial(run_command, main)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """What the tests of the exporters share: a model folder whose networks are as small as their kind allows."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +47,23 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(parameter, std=0.3)
     save_model(model, folder)
     return folder
+
+
+@pytest.fixture
+def only_the_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """From then on an export writes the sampling step alone, and takes from an engine what is the same in both.
+
+    Writing a graph takes seconds, and neither guidance nor adapters matter to the others.
+    """
+    exporters = pytest.importorskip("exporters.onnx")
+
+    def only(engine: Path) -> None:
+        def copy(path: Path) -> None:
+            for file in engine.glob(f"{path.stem}.*"):
+                shutil.copy(file, path.parent)
+
+        monkeypatch.setattr(exporters, "write_brain", lambda model, path, how: copy(path))
+        monkeypatch.setattr(exporters, "write_decoder", lambda model, path, how: copy(path))
+        monkeypatch.setattr(exporters, "_scorer", lambda encoder, size, path: copy(path))
+
+    return only

@@ -107,7 +107,9 @@ def test_an_altered_file_is_refused(untrained: Path, tmp_path: Path) -> None:
         open_decoder("onnx", folder)
 
 
-def test_an_engine_without_adapters_is_not_the_decoder(untrained: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_engine_without_adapters_is_not_the_decoder(
+    untrained: Path, tmp_path: Path, monkeypatch, only_the_step
+) -> None:
     """The probe notices what is easily got wrong: an engine of the generator before it was adapted."""
     import shutil
 
@@ -115,6 +117,7 @@ def test_an_engine_without_adapters_is_not_the_decoder(untrained: Path, tmp_path
 
     shutil.copytree(untrained / "onnx", tmp_path / "right")
     monkeypatch.setattr(model_folder, "load_trained", lambda unet, weights: None)  # as new: their second half is zero
+    only_the_step(untrained / "onnx")
     export_onnx(untrained, tmp_path / "wrong")
     shutil.copyfile(tmp_path / "wrong" / "step.onnx", tmp_path / "right" / "step.onnx")
     raw = json.loads((tmp_path / "right" / MANIFEST).read_text())

@@ -1,5 +1,6 @@
 """Small phantoms, each run of which is computed once for all tests: a tree is links to the runs that it is to have."""
 
+import fcntl
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -17,9 +18,12 @@ def part_of(
     """The tree ``part`` of these runs, to be read, after ``whole`` has been given what it lacks of them.
 
     It is what `write_tree` would have written, but that the files of pictures hold those of other runs too. Several
-    processes may have parts of one tree: its writers wait for each other, and no file changes under a reader.
+    processes may have parts of one tree: its writers wait for each other, from before there is a tree, and no file
+    changes under a reader.
     """
-    write_tree(whole, subjects, sessions, runs, shapes=SHAPES)
+    with whole.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_tree(whole, subjects, sessions, runs, shapes=SHAPES)
     wanted = {
         f"subj{subject:02}/{session:02}_run{run:02}"
         for subject in subjects

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -36,6 +37,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom")
     write(root, [1, 2], [1], [1, 2])
     return root
+
+
+@pytest.fixture
+def begun(tree: Path, tmp_path: Path) -> Path:
+    """A folder that has what depends on no run, which takes as long to write as a run, and which a writer keeps."""
+    for name in ("phantom.json", f"{EXPERIMENT}/nsd_stim_info_merged.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(tree / name, tmp_path / name)
+    return tmp_path
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -113,12 +123,12 @@ def test_the_reader_of_nsd_reads_it(tree: Path) -> None:
     assert "synthetic" in (tree / "README.txt").read_text()
 
 
-def test_sessions_of_14_runs_have_resting_runs_of_zeros(tmp_path: Path) -> None:
-    write(tmp_path, [1], [21], [1, 12])
-    names = sorted(path.name for path in (tmp_path / PREPARED / "timeseries").iterdir())
+def test_sessions_of_14_runs_have_resting_runs_of_zeros(begun: Path) -> None:
+    write(begun, [1], [21], [1, 12])
+    names = sorted(path.name for path in (begun / PREPARED / "timeseries").iterdir())
     assert names == [f"timeseries_session21_run{run:02}.nii.gz" for run in (1, 2, 13, 14)]
     for run, expected in ((1, 0), (2, 63), (13, 62), (14, 0)):
-        table = np.loadtxt(tmp_path / PREPARED / f"design/design_session21_run{run:02}.tsv", dtype=int)
+        table = np.loadtxt(begun / PREPARED / f"design/design_session21_run{run:02}.tsv", dtype=int)
         assert (table > 0).sum() == expected
 
 
@@ -154,14 +164,14 @@ def test_a_writer_that_stopped_anywhere_is_followed_by_one_that_finishes(tmp_pat
     assert {name: digests(broken)[name] for name in same} == same  # a .mat file carries the time of writing
 
 
-def test_later_sessions_add_pictures_and_keep_the_old(tmp_path: Path) -> None:
-    write(tmp_path, [1], [1], [1])
-    before = stored_ids(tmp_path / STIMULI)
-    write(tmp_path, [1], [2], [1])
-    after = stored_ids(tmp_path / STIMULI)
+def test_later_sessions_add_pictures_and_keep_the_old(begun: Path) -> None:
+    write(begun, [1], [1], [1])
+    before = stored_ids(begun / STIMULI)
+    write(begun, [1], [2], [1])
+    after = stored_ids(begun / STIMULI)
     second = design().rows(1, 2, 1)
     assert after == before | set(second[second > 0].tolist())
-    with h5py.File(tmp_path / STIMULI) as file:
+    with h5py.File(begun / STIMULI) as file:
         assert all(file["imgBrick"][number - 1].any() for number in sorted(after)[::10])
 
 

@@ -54,7 +54,9 @@ def test_it_runs_resumes_and_keeps_the_patterns_from_the_generator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("dynadiff.scores.pixels.DRAWS", 100)
-    monkeypatch.setattr(miyawaki, "QUICK", replace(miyawaki.QUICK, lr=0.1))  # so that adapters would be seen elsewhere
+    quick = replace(miyawaki.QUICK, lr=0.1, warm_start=2)  # at such a rate adapters would be seen elsewhere
+    monkeypatch.setattr(miyawaki, "QUICK", quick)
+    monkeypatch.setattr(miyawaki, "QUICK_PATTERNS", replace(miyawaki.QUICK_PATTERNS, patterns=64, vae_steps=3, steps=3))
     data, kept = write_recording(tmp_path / "data"), []
     learned = miyawaki.train_patterns
     monkeypatch.setattr(miyawaki, "train_patterns", lambda *a: (kept.append(a[2]), learned(*a)))

@@ -1,5 +1,6 @@
 """A study trains and judges what is missing, once, all on the same trials, and goes on with nothing else."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,29 +70,45 @@ class Workshop:
 
 
 SUBJECTS = replace(study_named("subjects", True), comparisons=())
+SMALL = replace(study_named("brain", True), comparisons=())
 
 
-def test_what_is_done_is_neither_trained_nor_judged_again(tree: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stores(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that any study reads of the tree, which is what a study prepares first and what stays where it is there."""
+    home = tmp_path_factory.mktemp("stores")
+    prepare_stores(SUBJECTS, tree, home)
+    return home
+
+
+@pytest.fixture
+def home(stores: Path, tmp_path: Path) -> Path:
+    """The folder of a study that was stopped when its stores were prepared."""
+    shutil.copytree(stores, tmp_path / "store")
+    return tmp_path
+
+
+def test_what_is_done_is_neither_trained_nor_judged_again(tree: Path, home: Path) -> None:
     first = Workshop(stop_at="multi")
     with pytest.raises(KeyboardInterrupt):
-        first.run(SUBJECTS, tree, tmp_path)
+        first.run(SUBJECTS, tree, home)
     assert len(first.recipes) == len(first.judged) == 1
     second = Workshop()
-    found = second.run(SUBJECTS, tree, tmp_path)
+    found = second.run(SUBJECTS, tree, home)
     assert [r.out.name for r in second.recipes] == ["multi", "others", "tuned-1"]
     assert len(second.judged) == 2
     third = Workshop()
-    again = third.run(SUBJECTS, tree, tmp_path)
+    again = third.run(SUBJECTS, tree, home)
     assert (third.recipes, third.judged) == ([], [])
     for name, judged in found.items():
         np.testing.assert_array_equal(again[name].scores["top1"], judged.scores["top1"])
 
 
-def test_all_are_judged_on_the_same_trials_of_one_subject_from_which_nobody_learns(tree: Path, tmp_path: Path) -> None:
+def test_all_are_judged_on_the_same_trials_of_one_subject_from_which_nobody_learns(tree: Path, home: Path) -> None:
     workshop = Workshop()
-    found = workshop.run(SUBJECTS, tree, tmp_path)
+    found = workshop.run(SUBJECTS, tree, home)
     assert set(found) == {c.name for c in SUBJECTS.conditions} - {"others"}
-    assert {folder.relative_to(tmp_path).as_posix() for folder, _ in workshop.judged} == {
+    assert {folder.relative_to(home).as_posix() for folder, _ in workshop.judged} == {
         name if name != "multi" else "multi/subject-01" for name in found
     }
     ((trials),) = {trials for _, trials in workshop.judged}
@@ -107,44 +124,41 @@ def test_all_are_judged_on_the_same_trials_of_one_subject_from_which_nobody_lear
             assert not {part.names[k] for k in part.seen} & tested
 
 
-def test_what_starts_from_another_is_given_its_model(tree: Path, tmp_path: Path) -> None:
+def test_what_starts_from_another_is_given_its_model(tree: Path, home: Path) -> None:
     workshop = Workshop()
-    workshop.run(SUBJECTS, tree, tmp_path)
+    workshop.run(SUBJECTS, tree, home)
     starts = {recipe.out.name: recipe.pretrained for recipe in workshop.recipes}
-    assert starts["tuned-1"] == tmp_path / "others" / "subject-02"
+    assert starts["tuned-1"] == home / "others" / "subject-02"
     assert (starts["tuned-1"] / "model.json").exists()
     assert starts["scratch-1"] is None
     assert starts["multi"] is None
 
 
-SMALL = replace(study_named("brain", True), comparisons=())
-
-
-def test_other_choices_are_an_error_before_anything_is_trained(tree: Path, tmp_path: Path) -> None:
-    Workshop().run(SMALL, tree, tmp_path)
+def test_other_choices_are_an_error_before_anything_is_trained(tree: Path, home: Path) -> None:
+    Workshop().run(SMALL, tree, home)
     changed = replace(SMALL.conditions[2], changes=("aggregation=in_mean",))
     workshop = Workshop()
     more = replace(SMALL, conditions=(Condition("new", ""), *SMALL.conditions[:2], changed))
     with pytest.raises(UserError, match=r"in was begun with other choices \(aggregation\)"):
-        workshop.run(more, tree, tmp_path)
+        workshop.run(more, tree, home)
     with pytest.raises(UserError, match=r"other choices \(lr\)"):
-        workshop.run(replace(SMALL, choices=replace(QUICK, lr=0.5)), tree, tmp_path)
+        workshop.run(replace(SMALL, choices=replace(QUICK, lr=0.5)), tree, home)
     with pytest.raises(UserError, match=r"other choices \(sessions\)"):
-        workshop.run(replace(SMALL, sessions=(1, 2, 3)), tree, tmp_path)
+        workshop.run(replace(SMALL, sessions=(1, 2, 3)), tree, home)
     assert workshop.recipes == []
-    (tmp_path / "full" / "condition.json").unlink()
+    (home / "full" / "condition.json").unlink()
     with pytest.raises(UserError, match="what this study did not put there"):
-        workshop.run(SMALL, tree, tmp_path)
+        workshop.run(SMALL, tree, home)
 
 
-def test_another_model_or_other_trials_are_judged_anew(tree: Path, tmp_path: Path) -> None:
-    Workshop().run(SMALL, tree, tmp_path)
-    (tmp_path / "shared" / "model.json").write_text("trained again")
+def test_another_model_or_other_trials_are_judged_anew(tree: Path, home: Path) -> None:
+    Workshop().run(SMALL, tree, home)
+    (home / "shared" / "model.json").write_text("trained again")
     workshop = Workshop()
-    workshop.run(SMALL, tree, tmp_path)
+    workshop.run(SMALL, tree, home)
     assert [folder.name for folder, _ in workshop.judged] == ["shared"]
     fewer = Workshop()
-    found = fewer.run(replace(SMALL, trials=52), tree, tmp_path)
+    found = fewer.run(replace(SMALL, trials=52), tree, home)
     assert [folder.name for folder, _ in fewer.judged] == ["full", "shared", "in"]
     assert {len(judged.trials) for judged in found.values()} == {52}
 
@@ -156,7 +170,7 @@ def test_it_runs_from_the_tree_to_the_table(
     study = study_named(name, True)
     few = replace(QUICK, batch=2, warm_start=1, steps=1, sampling_steps=1, width=8)
     said: list[str] = []
-    study = replace(study, choices=few)
+    study = replace(study, choices=few, trials=50)
     found = run_study(study, tree, tmp_path, said.append)
     assert len(said) == len(study.conditions) + len(found)
     assert len({judged.model for judged in found.values()}) == len(found)

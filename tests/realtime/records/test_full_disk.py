@@ -33,9 +33,14 @@ def decoded(out: Path, limit: int) -> tuple[dict, list[str], bool]:
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def unhindered(tmp_path_factory):
+    return decoded(tmp_path_factory.mktemp("whole") / "out", 10**9)
+
+
 @pytest.mark.parametrize("limit", [20, 300, 700, 3000, 12_000])
-def test_decoding_goes_on_to_the_end_and_says_that_it_is_not_recorded(limit, tmp_path):
-    whole, quiet, _ = decoded(tmp_path / "whole", 10**9)
+def test_decoding_goes_on_to_the_end_and_says_that_it_is_not_recorded(limit, unhindered, tmp_path):
+    whole, quiet, _ = unhindered
     summary, alarms, confirmed = decoded(tmp_path / "full", limit)
     assert (whole["recording"], quiet) == ("complete", [""])
     assert summary["recording"] == "stopped: File too large"
