@@ -2,18 +2,24 @@
 PYTHON ?= python3
 SPEED ?= 4
 OUT ?= decodes/demo-$(shell date +%Y%m%d-%H%M%S)
+WORKERS ?= 2
 
-.PHONY: demo test model
+.PHONY: demo test studies-quick model
 
 demo: .venv-demo/ready  ## a phantom run, streamed and decoded; no display and no PyTorch needed
 	.venv-demo/bin/realtime demo --headless --speed $(SPEED) --out $(OUT)
 
-test: .venv-test/ready  ## style, types and every test
+test: .venv-test/ready  ## everything a change must pass: style, types, imports and every test
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
-	.venv-test/bin/pytest
+	.venv-test/bin/pytest -n $(WORKERS) --dist worksteal
+
+studies-quick: .venv-test/ready  ## the paper's comparisons from tree to table, a few steps of each: minutes
+	rm -rf build/studies-quick
+	for study in brain trainable subjects; do \
+	    .venv-test/bin/dynadiff study $$study --quick --out build/studies-quick || exit 1; done
 
 model: .venv-test/ready  ## train the decoder that ships, from nothing; goes on where it was interrupted
 	.venv-test/bin/dynadiff train --preset phantom --out build/phantom --resume

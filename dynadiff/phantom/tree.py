@@ -87,8 +87,9 @@ def write_tree(
     plan = design(seed)
     ids = np.unique(np.concatenate([plan.file_rows(*run) for run in wanted]))
     try:
-        _claim(root, seed)
+        root.mkdir(parents=True, exist_ok=True)
         with locked(root / LOCK):
+            _claim(root, seed)
             sweep(root)
             _write_experiment(root, seed)
             write_pictures(root, ids[ids > 0], progress)
@@ -148,7 +149,7 @@ def _claim(root: Path, seed: int) -> None:
     identity = json.dumps({"phantom": VERSION, "seed": seed}) + "\n"
     note = root / "phantom.json"
     if not note.exists():
-        if root.exists() and any(root.iterdir()):
+        if any(path.name != LOCK for path in root.iterdir()):
             raise UserError(f"{root} holds something else: give a new or an empty folder for the phantom.")
         _write_text(note, identity)
     if note.read_text(encoding="utf-8") != identity:

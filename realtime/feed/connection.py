@@ -142,7 +142,8 @@ class Feed:
 
     def close(self) -> None:
         """Leave. What was confirmed gets its time to go out."""
-        self._socket.close(linger=FLUSH_MS if self.position.end else 0)
+        unheard = self.position.end is not None and not self.consumer.acknowledged
+        self._socket.close(linger=FLUSH_MS if unheard else 0)
         self._context.term()
 
     def _take(self) -> Message | None:
