@@ -31,7 +31,7 @@ def built(kind: str, model: Path, console: Console) -> Iterator[Path]:
 
     Another process builds: what a builder has in memory is not there when the engine is timed.
     """
-    if kind == "torch" or (engine_home(kind, model) / MANIFEST).exists():
+    if kind in ("torch", "torch-compiled") or (engine_home(kind, model) / MANIFEST).exists():
         yield model
         return
     if kind != "onnx":

@@ -46,18 +46,20 @@ def decode(
     where its recording ends, is listened to from there. What was painted is not painted again.
 
     Raises UserError where the run does not suit the engine, the folder cannot be made or the feed falls
-    silent. The files of what was received are finished then, and also after an interrupt from the keyboard.
+    silent. The files of what was received are finished then, and also after an interrupt from the keyboard or where
+    the engine fails.
     """
     setup = Setup(decoder, options, features, watch, now, wall)
     run: RunDecoder | None = None
     recorded = before.messages() if before else iter(())
+    ended = "failed"
     try:
         while True:
             message = next(recorded, None) or source.receive(POLL_S)
             match message:
                 case RunStart():
                     if run is not None:
-                        run.finish(None, _faults(source))
+                        run.break_off("broken off", _faults(source))
                     run = _begin(message, setup, before if run is None else None, again=run is not None)
                 case Picture() if run:
                     run.picture(message)
@@ -65,18 +67,21 @@ def decode(
                     run.volume(message)
                 case RunEnd() if run:
                     source.confirm(message)
-                    return run.folder, run.finish(message, _faults(source))
+                    whole, run = run, None  # what happens from here on does not make the run less whole
+                    return whole.folder, whole.finish(message, _faults(source))
             if run is not None:
                 run.poll()
             else:
                 watch(View(note=f"waiting for a run at {options.connect}"))
-    except (KeyboardInterrupt, UserError):
-        if run is not None:
-            run.finish(None, _faults(source))
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        raise
+    except UserError:
+        ended = "broken off"
         raise
     finally:
         if run is not None:
-            run.close()
+            run.break_off(ended, _faults(source))
 
 
 def _begin(start: RunStart, setup: Setup, before: Earlier | None, again: bool) -> RunDecoder:

@@ -73,12 +73,14 @@ class Painter:
     def poll(self, timeout: float = 0.0) -> Painted | None:
         """The picture that was finished, if any, waiting up to ``timeout`` seconds for it.
 
-        Whatever the engine raised is raised here.
+        Whatever the engine raised is raised here, once; the painter is idle from then on.
         """
         if self._running is None or not wait([self._running], timeout).done:
             return None
-        painted = self._running.result()
-        self._running = None
+        done, self._running = self._running, None
+        if done.exception() is not None:
+            self._slot = None
+        painted = done.result()
         self._begin()
         return painted
 

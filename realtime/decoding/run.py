@@ -33,10 +33,11 @@ SILENT_TRS = 3  # so many without a volume are worth a note
 Watch = Callable[[View], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arrival:
-    """What is known of a volume before its window is painted; times on the clock, in seconds."""
+    """A window that waits to be painted, and what is known of its newest volume; times on the clock, in seconds."""
 
+    window: Window
     line: Json
     received: float
     cleaned: float
@@ -76,7 +77,7 @@ class RunDecoder:
             run=start.name, source=start.source, tr=start.tr, planned=start.n_volumes,
             events_known=self._stimuli.known, note=self._note,
         )  # fmt: skip
-        self._waiting: dict[int, Arrival] = {}  # volumes whose windows are to be painted, by their index
+        self._waiting: dict[int, Arrival] = {}  # by the index of the newest volume
         self._known = before.lines if before else {}
         self._resumes = before.resumes + 1 if before else 0
         header = describe(start, decoder.manifest, asdict(options), self._resumes)
@@ -97,7 +98,8 @@ class RunDecoder:
         received, arrived = self._now(), self._wall()
         lost = len(self._stages.missing)
         window = self._stages.push(volume)
-        arrival = Arrival(self._line(volume, arrived), received, self._now())
+        cleaned = self._now()
+        line = self._line(volume, arrived)
         self._heard = received
         bad = sum(self._stages.bad.values())
         self._view = replace(self._view, received=self._view.received + 1, bad=bad)
@@ -108,10 +110,10 @@ class RunDecoder:
             self._agreement.sample(row, self._stages.sample)
         if window is not None:
             self._windows += 1
-            self._window(window, arrival)
+            self._window(Arrival(window, line, received, cleaned))
         else:
             fate = "dummy" if row < 0 else "too few for a window"
-            self._settled(arrival.line | {"latency_ms": _ms({"clean": arrival.cleaned - received}), "done": fate})
+            self._settled(line | {"latency_ms": _ms({"clean": cleaned - received}), "done": fate})
         self._record.message(volume)  # last, so that painting does not wait for the disk
 
     def _line(self, volume: Volume, arrived: float) -> Json:
@@ -125,8 +127,9 @@ class RunDecoder:
         mark = self._stages.marks.get(volume.index)
         return line if mark is None else line | {"mark": mark}
 
-    def _window(self, window: Window, arrival: Arrival) -> None:
+    def _window(self, arrival: Arrival) -> None:
         """Have a window painted, unless it says too little, or is painted."""
+        window = arrival.window
         self._waiting[window.last_row] = arrival
         if not window.good:
             self._skipped(window, "too many bad volumes")
@@ -157,22 +160,28 @@ class RunDecoder:
             self._view = replace(self._view, note=note, alarm=alarm)
         self._watch(self._view)
 
-    def finish(self, end: RunEnd | None, faults: Json) -> Json:
-        """Paint what waits and write the files of the whole run; ``end`` is None if it was broken off."""
-        if end is not None:
-            self._record.message(end)
-        while not self._painter.idle:
-            self.poll(POLL_S)
-        summary = self._summary(end) | {"feed": faults}
-        self._record.json("summary.json", summary)
-        illustrate(self._record, self._painted)
-        self.close()
-        return summary | self._recorded()
+    def finish(self, end: RunEnd, faults: Json) -> Json:
+        """Paint what waits and write the files of the whole run."""
+        self._record.message(end)
+        return self._finish(end.reason, end.digest, faults)
 
-    def close(self) -> None:
-        """Stop the worker and close the files, whatever happened."""
-        self._painter.close()
-        self._record.close()
+    def break_off(self, why: str, faults: Json) -> None:
+        """Paint what waits, unless the engine failed, and write the files of what has come."""
+        self._finish(why, None, faults)
+
+    def _finish(self, ended: str, digest: str | None, faults: Json) -> Json:
+        try:
+            while not self._painter.idle:
+                self.poll(POLL_S)
+            # Windows of an engine that failed: counted, and not in the journal, for a decode that goes on paints them.
+            self._view = replace(self._view, skipped=self._view.skipped + len(self._waiting))
+            summary = self._summary() | {"ended": ended, "run_digest": digest, "feed": faults}
+            self._record.json("summary.json", summary)
+            illustrate(self._record, self._painted)
+        finally:
+            self._painter.close()
+            self._record.close()
+        return summary | self._recorded()
 
     def _skipped(self, window: Window, why: str) -> None:
         arrival = self._waiting.pop(window.last_row)
@@ -204,9 +213,10 @@ class RunDecoder:
         moment = Moment(window.last_row, seen_row, latency, event, onset, stimulus)
         self._note = _said(window.marks)
         self._marked += bool(window.marks)
-        seen = replace(self._view, painted=self._view.painted + 1, moment=moment, note=self._note)
-        self._painted.append(seen)
-        self._view = replace(seen, reconstruction=picture)
+        self._view = replace(
+            self._view, painted=self._view.painted + 1, moment=moment, note=self._note, reconstruction=picture
+        )
+        self._painted.append(replace(self._view, reconstruction=None))
         return moment
 
     def _finished(self, painted: Painted) -> None:
@@ -224,7 +234,7 @@ class RunDecoder:
     def _recorded(self) -> Json:
         return {"recording": f"stopped: {self._record.stopped}" if self._record.stopped else "complete"}
 
-    def _summary(self, end: RunEnd | None) -> Json:
+    def _summary(self) -> Json:
         manifest, tr = self._decoder.manifest, self._start.tr
         latencies = [view.moment.latency for view in self._painted if view.moment]
         scores = identify_onsets(self._record, self._painted, self._options.features, self._features)
@@ -246,8 +256,6 @@ class RunDecoder:
             "non_finite": self._stages.non_finite,
             "limited": self._stages.limited,
             **self._recorded(),
-            "ended": end.reason if end else "broken off",
-            "run_digest": end.digest if end else None,
         }
 
 

@@ -15,7 +15,7 @@ from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys
-from realtime.records.decode_folder import check_empty
+from realtime.records.decode_folder import alone_in, check_empty
 from realtime.records.resume import Earlier, earlier
 from realtime.records.summary import Json
 from realtime.screen.console import Reporter, report
@@ -65,7 +65,12 @@ def check_place(options: Options, headless: bool) -> Earlier | None:
     """
     if not headless:
         require_display(os.environ)
-    before = earlier(options.out)
-    if before is None and options.out is not None:
+    if options.out is None:
+        return None
+    before = None
+    if options.out.is_dir():
+        with alone_in(options.out):  # only for a look: the decode takes it again
+            before = earlier(options.out)
+    if before is None:
         check_empty(options.out)
     return before

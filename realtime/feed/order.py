@@ -10,6 +10,8 @@ from typing import Literal
 
 from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume, WireError
 
+SLACK = 100  # volumes; a run may go on for longer than planned, but not for ever
+
 
 @dataclass(frozen=True)
 class Position:
@@ -78,6 +80,8 @@ class Position:
 
 def _check_volume(volume: Volume, start: RunStart, index: int) -> None:
     """An index may be left out: the scanner never handed that volume over. None comes twice, none goes back."""
+    if volume.index >= 2 * start.n_volumes + SLACK:
+        raise WireError(f"volume {volume.index} is far beyond the {start.n_volumes} that the run was to have.")
     if volume.index < index:
         raise WireError(f"volume {volume.index} came where volume {index} belongs.")
     if (volume.data.shape, volume.data.dtype.str) != (start.shape, start.dtype):

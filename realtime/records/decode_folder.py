@@ -7,7 +7,8 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from dynadiff.base.documents import write_document
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import atomic, sweep
+from dynadiff.base.files import atomic, locked, sweep
 from dynadiff.engines.contract import Manifest
 from dynadiff.recordings.pictures import read_picture
 from realtime.feed.recording import RecordingWriter
@@ -30,6 +31,7 @@ from realtime.records.resume import Earlier
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 PNG += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 PACKAGES = ("dynadiff-realtime", "numpy", "onnxruntime", "opencv-python", "pyzmq", "nibabel", "torch")
+LOCK = ".lock"
 AGREEMENT = (
     "A recording of volumes or stimuli of the Natural Scenes Dataset falls under its data agreement: "
     "research and education only, not to be passed on to anybody, in part or in whole."
@@ -85,6 +87,17 @@ def describe(start: RunStart, manifest: Manifest, options: Mapping[str, object],
     }
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The right to write the folder of a decode. UserError while another process has it; it falls with that process."""
+
+    def refuse() -> None:
+        raise UserError(f"another decode is writing {folder}: wait until it ends, or give another folder with --out")
+
+    with locked(folder / LOCK, refuse):
+        yield
+
+
 class DecodeFolder:
     """The files of one run, each line and each picture on disk as soon as it is written.
 
@@ -96,6 +109,8 @@ class DecodeFolder:
         """``before`` is what lies in the folder already and is gone on with."""
         self.folder = folder
         self.stopped = ""
+        self._held = ExitStack()
+        self._held.enter_context(alone_in(folder))
         if before:
             sweep(folder)
         self._recorded = before.recording.position.next_seq if before else 0
@@ -136,6 +151,7 @@ class DecodeFolder:
     def close(self) -> None:
         for file in (self._volumes, self._recorder):
             self.attempt(file.close, again=True)
+        self._held.close()
 
     def attempt(self, write: Callable[[], object], again: bool = False) -> None:
         """Write, unless the disk refused to before."""

@@ -17,6 +17,7 @@ from realtime.feed.recording import Recording
 from realtime.feed.wire import Message
 
 T = TypeVar("T")
+UNFINISHED = ("broken off", "interrupted", "failed")  # how a run ended that can be gone on with
 CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
 
 
@@ -108,7 +109,7 @@ def _choices(header: Header) -> dict[str, object]:
 
 def _ended(folder: Path) -> bool:
     path = folder / "summary.json"
-    return path.is_file() and _read(path, path.read_bytes(), Ending).ended != "broken off"
+    return path.is_file() and _read(path, path.read_bytes(), Ending).ended not in UNFINISHED
 
 
 def _lines(path: Path) -> tuple[dict[int, Line], int]:

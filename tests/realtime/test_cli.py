@@ -178,6 +178,13 @@ def test_a_decode_can_be_replayed_and_gives_the_same_pictures(
     assert files_of(again) == files_of(first)
 
 
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_bench_of_an_engine_that_is_none_is_one_sentence(realtime, check):
+    code, _, err = realtime("bench", "--engine", "abacus", *check)
+    assert code == 2
+    assert "there is no engine 'abacus': choose one of onnx, torch" in err
+
+
 def test_bench_measures_every_stage(realtime, make_decoder, monkeypatch, tmp_path):
     from realtime import bench
 

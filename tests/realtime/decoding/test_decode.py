@@ -1,6 +1,8 @@
 """Every window is painted or counted as skipped, none has a gap, a run always gives the same pictures."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +15,7 @@ from dynadiff.recordings.masks import Masker
 from dynadiff.signal.windows import WindowSpec, online_windows
 from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
+from realtime.decoding.session import check_place
 from realtime.decoding.stages import Stages
 from realtime.feed.connection import Feed
 from realtime.feed.recording import Recording
@@ -242,8 +245,9 @@ def test_an_engine_that_fails_is_not_silent_and_what_came_before_is_gone_on_with
     decoder.engine.encode = lambda window: encode(window) if len(decoder.engine.windows) < 9 else 1 / 0
     with pytest.raises(ZeroDivisionError):
         decode(listed_feed(messages), decoder, Options(out=out), quiet)
-    # It is a fault of the program, not an end: what was received and painted lies there whole, and no summary.
-    assert not (out / "summary.json").exists()
+    broken = json.loads((out / "summary.json").read_text())
+    assert (broken["ended"], broken["reconstructions"], broken["run_digest"]) == ("failed", 9, None)
+    assert broken["windows"] == 9 + broken["skipped"] > 9
     assert json.loads((out / "run.json").read_text())["resumes"] == 0
     assert len(files_of(out)) == 9
     assert files_of(out).items() < files_of(whole).items()
@@ -265,7 +269,7 @@ def test_an_interrupt_leaves_whole_files(decoded, make_run, make_decoder, listed
     with pytest.raises(KeyboardInterrupt):
         decode(listed_feed(messages_of(make_run())[:20]), make_decoder(), Options(out=tmp_path / "part"), quiet)
     summary = json.loads((tmp_path / "part" / "summary.json").read_text())
-    assert summary["ended"] == "broken off"
+    assert summary["ended"] == "interrupted"
     assert summary["windows"] == summary["reconstructions"] > 0
     assert files_of(tmp_path / "part").items() < files_of(whole).items()
 
@@ -279,3 +283,55 @@ def test_a_masked_volume_is_in_c_order_of_the_mask(order, dtype, mask):
     assert np.array_equal(sample, volume[mask])
     strided = np.repeat(volume, 2, axis=1)[:, ::2]
     assert np.array_equal(Masker(mask)(strided), volume[mask])
+
+
+@pytest.mark.parametrize("stops", [KeyboardInterrupt, UserError("no film")], ids=["Ctrl-C", "no film"])
+def test_what_happens_after_the_end_leaves_a_whole_run_whole(
+    stops, make_run, make_decoder, listed_feed, tmp_path, monkeypatch
+):
+    def write_film(*_):
+        raise stops
+
+    monkeypatch.setattr("realtime.records.outcome.write_film", write_film)
+    out = tmp_path / "out"
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        decode(listed_feed(messages_of(make_run())), make_decoder(), Options(out=out), quiet)
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["ended"], summary["reconstructions"]) == ("complete", 25)
+    assert summary["run_digest"] is not None
+    assert earlier(out) is None  # there is nothing to go on with
+
+
+def test_a_view_that_is_kept_holds_no_reconstruction(make_run, make_decoder, listed_feed, tmp_path, monkeypatch):
+    """Of 512 pixels they would be 174 MB a run: they are on disk."""
+    kept = []
+    monkeypatch.setattr("realtime.decoding.run.illustrate", lambda record, views: kept.extend(views))
+    decode(listed_feed(messages_of(make_run())), make_decoder(), Options(out=tmp_path / "out"), quiet)
+    assert len(kept) == 25
+    assert all(view.reconstruction is None for view in kept)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from realtime.records.decode_folder import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_that_another_process_writes_is_refused_until_that_is_dead(
+    tmp_path, make_run, make_decoder, listed_feed
+):
+    writer = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"another decode is writing {tmp_path}: wait until it ends"):
+        check_place(Options(out=tmp_path), headless=True)
+    writer.kill()
+    writer.communicate()
+    assert check_place(Options(out=tmp_path), headless=True) is None
+    (tmp_path / ".lock").unlink(missing_ok=True)
+    _, summary = decode(listed_feed(messages_of(make_run())), make_decoder(), Options(out=tmp_path), quiet)
+    assert summary["ended"] == "complete"
+    assert not (tmp_path / ".lock").exists()

@@ -7,8 +7,8 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from realtime.feed.order import Position
-from realtime.feed.wire import Picture, RunStart, WireError, digest_of, pack
+from realtime.feed.order import SLACK, Position
+from realtime.feed.wire import Picture, RunStart, Volume, WireError, digest_of, pack
 
 START = RunStart(
     run_uid="u1",
@@ -69,3 +69,15 @@ def test_only_its_own_end_ends_a_run():
     assert ONE.after(end, "00" * 32).end == end
     with pytest.raises(WireError):
         ONE.after(replace(end, digest="00" * 32), "00" * 32)
+
+
+def volume(index):
+    return Volume(seq=1, run_uid="u1", index=index, t_acquired=1.0, data=np.zeros((2, 2, 2), "<i2"))
+
+
+def test_a_run_may_go_on_for_longer_than_planned_but_not_for_ever():
+    here = position(START)
+    assert here.after(volume(2 * START.n_volumes + SLACK - 1), "00" * 32).n_volumes == 1
+    for index in (2 * START.n_volumes + SLACK, 200_000):
+        with pytest.raises(WireError, match=f"volume {index} is far beyond the 4 that the run was to have"):
+            here.after(volume(index), "00" * 32)
