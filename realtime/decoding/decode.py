@@ -49,7 +49,7 @@ def decode(
     silent. The files of what was received are finished then, and also after an interrupt from the keyboard or where
     the engine fails.
     """
-    setup = Setup(decoder, options, features, watch, now, wall)
+    setup = Setup(decoder, options, features, watch, now, wall, here=wall())
     run: RunDecoder | None = None
     recorded = before.messages() if before else iter(())
     ended = "failed"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dynadiff.engines.contract import Decoder
 from dynadiff.scores.identification import Features
 from dynadiff.signal.windows import Window
+from realtime.decoding.arrival import Arrivals
 from realtime.decoding.options import Options
 from realtime.decoding.painter import Clock, Painted, Painter
 from realtime.decoding.stages import Stages
@@ -24,7 +25,7 @@ from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
 from realtime.records.decode_folder import DecodeFolder, describe
 from realtime.records.outcome import identify_onsets, illustrate
 from realtime.records.resume import Earlier, Line, check_same
-from realtime.records.summary import CleaningAgreement, Json, latency_ms
+from realtime.records.summary import CleaningAgreement, Json, quantiles_ms
 from realtime.screen.display import Moment, View
 
 POLL_S = 0.02  # how long a finished picture may lie before it is recorded and shown
@@ -39,8 +40,9 @@ class Arrival:
 
     window: Window
     line: Json
-    received: float
+    received: float  # when it was taken
     cleaned: float
+    lag: float | None  # s that it had lain waiting then, see `Arrivals`
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Setup:
     watch: Watch
     now: Clock  # monotonic
     wall: Clock  # unix time
+    here: float  # unix s, since when there is somebody to receive
 
 
 class RunDecoder:
@@ -77,6 +80,10 @@ class RunDecoder:
             run=start.name, source=start.source, tr=start.tr, planned=start.n_volumes,
             events_known=self._stimuli.known, note=self._note,
         )  # fmt: skip
+        self._arrivals = Arrivals(setup.here)
+        self._lags: list[float] = []  # s, of volumes that came while this decoder was there
+        self._latencies: list[float] = []  # s from arrival to picture, of their windows
+        self._caught_up = 0  # volumes that had been sent before
         self._waiting: dict[int, Arrival] = {}  # by the index of the newest volume
         self._known = before.lines if before else {}
         self._resumes = before.resumes + 1 if before else 0
@@ -98,11 +105,15 @@ class RunDecoder:
         received, arrived = self._now(), self._wall()
         lost = len(self._stages.missing)
         window = self._stages.push(volume)
-        cleaned = self._now()
-        line = self._line(volume, arrived)
+        cleaned, lag = self._now(), self._arrivals.lag(volume.t_sent, arrived)
+        line = self._line(volume, arrived, lag)
         self._heard = received
+        if lag is None:
+            self._caught_up += 1
+        else:
+            self._lags.append(lag)
         bad = sum(self._stages.bad.values())
-        self._view = replace(self._view, received=self._view.received + 1, bad=bad)
+        self._view = replace(self._view, received=self._view.received + 1, bad=bad, lag=lag or 0.0)
         for index in self._stages.missing[lost:]:
             self._settled({"volume": index, "latency_ms": {}, "done": "missing"})
         row = volume.index - self._start.dummies
@@ -110,19 +121,20 @@ class RunDecoder:
             self._agreement.sample(row, self._stages.sample)
         if window is not None:
             self._windows += 1
-            self._window(Arrival(window, line, received, cleaned))
+            self._window(Arrival(window, line, received, cleaned, lag))
         else:
             fate = "dummy" if row < 0 else "too few for a window"
             self._settled(line | {"latency_ms": _ms({"clean": cleaned - received}), "done": fate})
         self._record.message(volume)  # last, so that painting does not wait for the disk
 
-    def _line(self, volume: Volume, arrived: float) -> Json:
+    def _line(self, volume: Volume, arrived: float, lag: float | None) -> Json:
         """What volumes.jsonl says of a volume, whatever becomes of it."""
         line: Json = {
             "volume": volume.index,
             "received": datetime.fromtimestamp(arrived, UTC).isoformat(),
             "acquired_s": volume.t_acquired,
             "transit_ms": round(1000 * (arrived - volume.t_sent), 3),
+            "lag_ms": None if lag is None else round(1000 * lag, 3),
         }
         mark = self._stages.marks.get(volume.index)
         return line if mark is None else line | {"mark": mark}
@@ -200,8 +212,10 @@ class RunDecoder:
         """A window that was settled before the process was started again."""
         del self._waiting[window.last_row]
         if known.done == "painted":
-            picture = self._record.read_picture(window.last_row)
-            self._show(window, known.latency_ms["total"] / 1000, picture)
+            picture, latency = self._record.read_picture(window.last_row), known.latency_ms["total"] / 1000
+            if known.lag_ms is not None:
+                self._latencies.append(latency)
+            self._show(window, latency, picture)
         else:
             self._view = replace(self._view, skipped=self._view.skipped + 1)
 
@@ -221,7 +235,9 @@ class RunDecoder:
 
     def _finished(self, painted: Painted) -> None:
         window, arrival = painted.window, self._waiting.pop(painted.window.last_row)
-        latency = painted.ready - arrival.received
+        latency = painted.ready - arrival.received + (arrival.lag or 0.0)
+        if arrival.lag is not None:
+            self._latencies.append(latency)
         moment = self._show(window, latency, painted.picture)
         began = self._now()
         name = self._record.picture(window.last_row, painted.picture)
@@ -236,7 +252,6 @@ class RunDecoder:
 
     def _summary(self) -> Json:
         manifest, tr = self._decoder.manifest, self._start.tr
-        latencies = [view.moment.latency for view in self._painted if view.moment]
         scores = identify_onsets(self._record, self._painted, self._options.features, self._features)
         return {
             "volumes_expected": self._start.n_volumes,
@@ -244,9 +259,11 @@ class RunDecoder:
             "windows": self._windows,
             "reconstructions": len(self._painted),
             "skipped": self._view.skipped,
-            "latency_ms": latency_ms(latencies),
+            "latency_ms": quantiles_ms(self._latencies),
             "deadline_ms": round(1000 * tr, 3),
-            "deadline_misses": sum(latency > tr for latency in latencies),
+            "deadline_misses": sum(latency > tr for latency in self._latencies),
+            "lag_ms": quantiles_ms(self._lags),
+            "caught_up": self._caught_up,
             "engine": self._options.engine,
             "resumes": self._resumes,
             **({"identification": scores} if scores else {}),

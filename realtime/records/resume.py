@@ -28,6 +28,7 @@ class Line:
     volume: int
     done: str  # painted, skipped, …
     latency_ms: dict[str, float]
+    lag_ms: float | None = 0.0  # None: it was sent before the decoder was there
 
     def __post_init__(self) -> None:
         if self.done == "painted" and "total" not in self.latency_ms:

@@ -16,8 +16,8 @@ N_WAY = 50  # as published on NSD, or as many pictures as the run has
 Json = dict[str, object]
 
 
-def latency_ms(seconds: Sequence[float]) -> Json:
-    """Quantiles of latencies (seconds) in milliseconds; empty where nothing was painted."""
+def quantiles_ms(seconds: Sequence[float]) -> Json:
+    """Quantiles of times (seconds) in milliseconds; empty where there are none."""
     if not seconds:
         return {}
     p50, p95, p99, top = np.quantile(seconds, [0.5, 0.95, 0.99, 1.0]) * 1000

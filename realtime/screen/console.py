@@ -53,6 +53,8 @@ def state(view: View) -> str:
     words = [f"{view.received} of {view.planned} volumes", f"{view.painted} pictures"]
     if view.bad:
         words.append(f"{view.bad} bad")
+    if view.behind:
+        words.append(f"{view.lag:.1f} s behind")
     if view.skipped:
         words.append(f"{view.skipped} skipped")
     if view.moment is not None:
@@ -76,6 +78,13 @@ def report(folder: Path, summary: Mapping[str, Any]) -> list[str]:
             f"volume to picture: median {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms, "
             f"{summary['deadline_misses']} later than the TR of {summary['deadline_ms']:.0f} ms"
         )
+        lag = summary["lag_ms"]
+        if lag and lag["max"] > summary["deadline_ms"] / 2:
+            lines.append(f"fell behind: volumes lay waiting for up to {lag['max'] / 1000:.1f} s before they were taken")
+        if summary["caught_up"]:
+            lines.append(
+                f"{summary['caught_up']} volumes had been sent before this decoder was there: not in these times"
+            )
     else:
         lines.append("no picture: a run must have as many volumes as a window")
     scores = summary.get("identification")

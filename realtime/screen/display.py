@@ -31,7 +31,7 @@ class Moment:
 
     volume: int  # newest volume of the window
     seen_row: int  # volume during which its picture was on the screen, below 0 before the run
-    latency: float  # seconds, volume received to picture ready
+    latency: float  # seconds, arrival of the volume to picture ready
     event: Event | None  # what was on the screen, None where that is unknown or nothing was
     onset: bool  # whether it appeared with that very volume
     stimulus: NDArray[np.uint8] | None  # (h, w, 3) RGB of the event, None where unknown
@@ -49,11 +49,17 @@ class View:
     painted: int = 0
     skipped: int = 0
     bad: int = 0  # volumes that were missing or marked
+    lag: float = 0.0  # seconds that the newest volume had lain waiting when it was taken
     note: str = ""  # what is being waited for, or is wrong
     alarm: str = ""  # what cannot wait until the run is over
     events_known: bool = False
     moment: Moment | None = None
     reconstruction: NDArray[np.uint8] | None = None  # (h, w, 3) RGB of the moment
+
+    @property
+    def behind(self) -> bool:
+        """Whether volumes lie waiting for so long that somebody should know."""
+        return self.lag > self.tr / 2
 
 
 def compose(view: View) -> NDArray[np.uint8]:
@@ -139,7 +145,8 @@ def _header(image: NDArray[np.uint8], view: View) -> None:
         count = f"{view.received} of {view.planned} volumes"
         skipped = f", {view.skipped} skipped" if view.skipped else ""
         bad = f", {view.bad} bad" if view.bad else ""
-        _text(image, count + bad + skipped, x - 16, 31, 0.5, FAINT, align=1)
+        behind = f", {view.lag:.1f} s behind" if view.behind else ""
+        _text(image, count + bad + skipped + behind, x - 16, 31, 0.5, LATE if behind else FAINT, align=1)
 
 
 def _panel(image: NDArray[np.uint8], x: int, title: str, picture: NDArray[np.uint8] | None, empty: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from dynadiff.scores.pixels import pixel_features
 from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
-from realtime.records.summary import CleaningAgreement, identification, latency_ms
+from realtime.records.summary import CleaningAgreement, identification, quantiles_ms
 
 
 def pictures(n, seed=0):
@@ -13,8 +13,8 @@ def pictures(n, seed=0):
 
 
 def test_latencies_are_in_milliseconds_and_absent_where_nothing_was_painted():
-    assert latency_ms([0.1, 0.2, 0.3]) == {"p50": 200.0, "p95": 290.0, "p99": 298.0, "max": 300.0}
-    assert latency_ms([]) == {}
+    assert quantiles_ms([0.1, 0.2, 0.3]) == {"p50": 200.0, "p95": 290.0, "p99": 298.0, "max": 300.0}
+    assert quantiles_ms([]) == {}
 
 
 def test_identification_of_perfect_pictures_is_perfect_and_of_others_at_chance():

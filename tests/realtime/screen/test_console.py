@@ -27,7 +27,7 @@ def test_a_name_in_brackets_is_only_a_name(terminal):
 def test_the_console_of_the_commands_reads_no_markup(capsys, tmp_path):
     summary = {
         "volumes_received": 1, "volumes_expected": 1, "reconstructions": 0, "skipped": 0, "latency_ms": {},
-            "bad_volumes": {},
+        "lag_ms": {}, "caught_up": 0, "bad_volumes": {},
     }  # fmt: skip
     console = _console()
     for line in [*report(tmp_path / NAME.replace("/", ""), summary), NAME]:
