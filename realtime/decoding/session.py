@@ -44,8 +44,12 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
 
         def watch(view: View) -> None:
             reporter(view)
-            if window is not None:
+            if window is not None and window.open:
                 window.show(view)
+                if not window.open:
+                    console.print(
+                        "the window is closed: decoding goes on, and every picture is written", highlight=False
+                    )
 
         folder, summary = decode(feed, decoder, options, watch, features, before=before)
     for line in report(folder, summary):

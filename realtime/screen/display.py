@@ -89,25 +89,34 @@ class LiveWindow:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._open = True
+        self.open = True
         self._shown: View | None = None
         cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, view: View) -> None:
         """Draw a new view, and let the window take its events; to be called often, from the main thread."""
-        if not self._open:
+        if not self.open:
             return
         if view is not self._shown:
             cv2.imshow(self._title, cv2.cvtColor(compose(view), cv2.COLOR_RGB2BGR))
             self._shown = view
         key = cv2.waitKey(1) & 0xFF
-        if key in (ord("q"), 27) or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+        if self._gone():
+            self.open = False
+        elif key in (ord("q"), 27):
             self.close()
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
+        if self.open:
+            self.open = False
             cv2.destroyAllWindows()
+
+    def _gone(self) -> bool:
+        """Whether somebody closed it."""
+        try:
+            return bool(cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1)
+        except cv2.error:  # Qt takes away what could answer together with the last window
+            return True
 
 
 def put_text(image: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: Colour) -> None:

@@ -133,13 +133,15 @@ class Desktop:
         return self.key
 
     def getWindowProperty(self, title, what):
+        if self.visible is None:
+            raise cv2.error("NULL guiReceiver (please create a window)")
         return self.visible
 
     def destroyAllWindows(self):
         self.destroyed += 1
 
 
-@pytest.mark.parametrize(("key", "visible"), [(ord("q"), 1.0), (27, 1.0), (-1, 0.0)])
+@pytest.mark.parametrize(("key", "visible"), [(ord("q"), 1.0), (27, 1.0), (-1, 0.0), (-1, None)])
 def test_a_closed_window_stays_closed_and_bothers_nobody(key, visible, monkeypatch):
     desktop = Desktop(key, visible)
     monkeypatch.setattr(display, "cv2", desktop)
@@ -147,7 +149,9 @@ def test_a_closed_window_stays_closed_and_bothers_nobody(key, visible, monkeypat
     window.show(VIEW)
     window.show(replace(VIEW, received=59))
     window.close()
-    assert len(desktop.shown) == desktop.destroyed == 1
+    assert len(desktop.shown) == 1
+    assert desktop.destroyed == (key != -1)  # what somebody closed is not there to be destroyed
+    assert not window.open
 
 
 def test_the_window_draws_what_is_new_only_and_in_the_order_of_opencv(monkeypatch):
