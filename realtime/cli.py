@@ -30,6 +30,9 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the noise that every picture 
 Speed = Annotated[float, typer.Option(min=0, help="Times real time; 0 is as fast as the decoder takes it.")]
 Share = Annotated[float, typer.Option(min=0, max=1, help="Share of messages.")]
 KeyFolder = Annotated[Path | None, typer.Option("--keys", help="Folder of keys: encrypt, see `realtime keys`.")]
+AnySpace = Annotated[
+    bool, typer.Option("--any-space", help="Take a run that lies in another space than its mask: the voxels are right.")
+]
 Late = Annotated[
     bool | None,
     typer.Option("--skip/--no-skip", help="Skip windows when late; without either, live runs only."),
@@ -62,13 +65,26 @@ def decode(
     steps: Annotated[int | None, typer.Option(min=1, max=500, help="Sampling steps; the model's without it.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; the model's without it.")] = None,
     skip: Late = None,
+    any_space: AnySpace = False,
+    wait: Annotated[float | None, typer.Option(min=1, help="Seconds to wait for a feed; for ever without it.")] = None,
 ) -> None:
     """Decode one run of a feed."""
     from realtime.decoding.session import decode_feed
 
     late: Literal["auto", "skip", "wait"] = "auto" if skip is None else "skip" if skip else "wait"
     decode_feed(
-        _options(engine, model, connect=connect, out=out, seed=seed, steps=steps, guidance=guidance, late=late),
+        _options(
+            engine,
+            model,
+            connect=connect,
+            out=out,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            late=late,
+            any_space=any_space,
+            wait_s=wait,
+        ),
         headless,
         _console(),
         keys,
@@ -77,14 +93,18 @@ def decode(
 
 @app.command()
 def replay(
-    subject: Annotated[int, typer.Option(help="Of an NSD tree.")] = 1,
-    session: Annotated[int, typer.Option(help="Scan session of the subject.")] = 1,
-    run: Annotated[int, typer.Option(help="File number of the run in its session.")] = 12,
+    subject: Annotated[
+        str | None, typer.Option(help="Of an NSD tree, 1 without it; of --bold, where its name does not say.")
+    ] = None,
+    session: Annotated[int | None, typer.Option(help="Scan session of an NSD tree; 1 without it.")] = None,
+    run: Annotated[int | None, typer.Option(help="File number of the run in its session; 12 without it.")] = None,
     root: Annotated[Path | None, typer.Option(help="NSD tree; the phantom's without it.")] = None,
     bold: Annotated[Path | None, typer.Option(help="A 4-D NIfTI file instead.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Of --bold; voxels outside are sent as 0.")] = None,
     events: Annotated[Path | None, typer.Option(help="Of --bold; the BIDS table beside it without it.")] = None,
     tr: Annotated[float | None, typer.Option(help="Of --bold, in seconds, if its files do not say.")] = None,
+    any_space: AnySpace = False,
+    dummies: Annotated[int, typer.Option(min=0, help="Leading volumes that no statistics may hold.")] = 0,
     recording: Annotated[Path | None, typer.Option(help="Folder that a decode left, instead.")] = None,
     speed: Speed = 1.0,
     bind: Annotated[str, typer.Option(help="Address to serve at; any but this machine's needs --keys.")] = ADDRESS,
@@ -94,20 +114,26 @@ def replay(
     """Serve a run as a scanner would; it begins when a decoder is there."""
     from realtime.feed.keys import feed_keys
     from replay.server import serve
-    from replay.sources import bold_messages, folder_messages, nsd_messages
+    from replay.sources import Nifti, bold_messages, folder_messages, nsd_messages
 
     console = _console()
     if bold is not None and recording is not None:
         raise UserError("--bold and --recording are two runs: give one of them")
-    if bold is None and (mask or events or tr):
-        raise UserError("--mask, --events and --tr belong to a NIfTI file: give it with --bold")
+    if bold is None and (mask or events or tr or any_space):
+        raise UserError("--mask, --events, --tr and --any-space belong to a NIfTI file: give it with --bold")
+    if (bold or recording) and (root or session or run):
+        raise UserError("--root, --session and --run belong to an NSD tree: leave them out, or --bold and --recording")
+    if recording and (subject or dummies):
+        raise UserError("a recording says whose it is and which volumes are dummies: leave out --subject and --dummies")
     if bold is not None:
-        messages = bold_messages(bold, mask, events, tr, speed, console.print)
+        nifti = Nifti(bold, mask, events, tr, subject, any_space)
+        messages = bold_messages(nifti, speed, dummies, console.print)
     elif recording is not None:
         messages = folder_messages(recording, speed)
     else:
+        (whose,) = numbers("--subject", subject or "1")
         with console.status("looking for the run; the phantom's is made on first use"):
-            messages = nsd_messages(root, subject, session, run, speed)
+            messages = nsd_messages(root, whose, session or 1, run or 12, speed, dummies)
 
     def ready(address: str) -> None:
         console.print(f"serving at {address}, waiting for a decoder")

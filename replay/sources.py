@@ -1,7 +1,7 @@
 """What can be replayed, as messages with the time at which each is due. Knows where runs lie on disk."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,38 +20,47 @@ from replay.pace import recording_messages, run_messages
 Timed = Iterator[tuple[float, Message]]
 
 
-def nsd_messages(root: Path | None, subject: int, session: int, run: int, speed: float) -> Timed:
+def nsd_messages(root: Path | None, subject: int, session: int, run: int, speed: float, dummies: int = 0) -> Timed:
     """A run of an NSD tree; without ``root`` of the phantom's in the user's cache, made on first use."""
     tree = root or ensure_phantom(subject, (session,), (run,))
-    return _fresh(NSD(tree).run(subject, session, run), speed)
+    return _fresh(NSD(tree).run(subject, session, run), speed, dummies)
 
 
-def bold_messages(
-    bold: Path,
-    mask: Path | None,
-    events: Path | None,
-    tr: float | None,
-    speed: float,
-    say: Callable[[str], object],
-) -> Timed:
-    """A 4-D NIfTI with its BIDS side files; voxels outside of ``mask`` are sent as 0.
+@dataclass(frozen=True)
+class Nifti:
+    """A run in a 4-D NIfTI file, and what its files may not say of it."""
+
+    bold: Path
+    mask: Path | None = None  # voxels outside are sent as 0
+    events: Path | None = None
+    tr: float | None = None  # seconds
+    subject: str | None = None
+    any_space: bool = False  # take a mask that lies elsewhere
+
+
+def bold_messages(nifti: Nifti, speed: float, dummies: int, say: Callable[[str], object]) -> Timed:
+    """A 4-D NIfTI with its BIDS side files.
 
     Many data sets may not pass their stimuli on: ``say`` is told, and their events are served without a picture.
     """
-    run = bids_run(bold, events, tr)
+    run = bids_run(nifti.bold, nifti.events, nifti.tr, subject=nifti.subject)
+    if not run.subject:
+        raise UserError(
+            f"{nifti.bold} does not say whose brain it is: give --subject, or name it sub-LABEL_…_bold.nii.gz"
+        )
     shown = {event.picture: _missing(run, event.picture) for event in run.events}
     reasons = [reason for reason in shown.values() if reason]
     if reasons:
         say(f"{len(reasons)} of {len(shown)} pictures are missing, their events are replayed without: {reasons[0]}")
     run = replace(run, events=tuple(replace(e, picture="") if shown[e.picture] else e for e in run.events))
-    if mask is None:
-        return _fresh(run, speed)
-    inside = read_mask(mask, run.shape)
+    if nifti.mask is None:
+        return _fresh(run, speed, dummies)
+    inside = read_mask(nifti.mask, run.shape, None if nifti.any_space else run.affine)
 
     def volumes() -> Iterator[NDArray[np.generic]]:
         return (np.where(inside, volume, volume.dtype.type(0)) for volume in run.volumes())
 
-    return _fresh(replace(run, volumes=volumes), speed)
+    return _fresh(replace(run, volumes=volumes), speed, dummies)
 
 
 def folder_messages(folder: Path, speed: float) -> Timed:
@@ -71,5 +80,7 @@ def _missing(run: Run, picture: str) -> str:
     return ""
 
 
-def _fresh(run: Run, speed: float) -> Timed:
-    return run_messages(run, speed=speed, run_uid=uuid4().hex)
+def _fresh(run: Run, speed: float, dummies: int) -> Timed:
+    if dummies >= run.n_volumes:
+        raise UserError(f"{run.name} has {run.n_volumes} volumes and {dummies} dummies are declared: give fewer")
+    return run_messages(run, speed=speed, run_uid=uuid4().hex, dummies=dummies)

@@ -68,7 +68,7 @@ def linear_decoder(mask: np.ndarray, **changes: object) -> Decoder:
         "picture_size": PICTURE, "steps": 3, "guidance": 1.0, "schedule": Schedule(), "files": {},
     }  # fmt: skip
     manifest = Manifest(**(known | changes))
-    return Decoder(LinearEngine(voxels, manifest.window_length), manifest, mask)
+    return Decoder(LinearEngine(voxels, manifest.window_length), manifest, mask, np.eye(4))
 
 
 def small_mask() -> np.ndarray:

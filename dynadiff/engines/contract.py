@@ -142,6 +142,7 @@ class Decoder:
     engine: Engine
     manifest: Manifest
     mask: NDArray[np.bool_]  # (x, y, z), manifest.voxels of them True
+    affine: NDArray[np.float64]  # (4, 4), of the mask's voxels to scanner space in mm, RAS+
     scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
 
 

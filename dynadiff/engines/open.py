@@ -13,7 +13,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS
 from dynadiff.engines.contract import ENGINES_OWN, MANIFEST, Decoder, Engine, Manifest, Sampler
 from dynadiff.engines.probe import Probe, check_probe
-from dynadiff.recordings.masks import MASK, mask_digest, stored_mask
+from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.scores.identification import Features
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
     check_probe(engine, Probe.load(home, manifest), manifest, f"engine in {home}")
     wanted = sampler.over(manifest)
     engine = engine if wanted == manifest else make(wanted)
-    return Decoder(engine, wanted, mask, _scorer(home, manifest))
+    return Decoder(engine, wanted, mask, stored_affine(home), _scorer(home, manifest))
 
 
 def _scorer(home: Path, manifest: Manifest) -> Features | None:

@@ -18,19 +18,49 @@ from dynadiff.recordings.run import Run
 MASK = "mask.nii.gz"
 
 
-def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def read_mask(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
     """The voxels whose value in ``path`` is above 0; ``shape`` is that of the volumes to be masked.
+
+    ``affine``, where given, is theirs too, and the mask must lie where they lie.
 
     Raises UserError for a missing or damaged file, another shape, and a mask without a voxel.
     """
     image = open_image(path)
     if tuple(image.shape) != shape:
         raise UserError(f"the mask {path} is {image.shape} and the volumes are {shape}: give a mask of the same grid.")
+    if affine is not None:
+        advice = "give a mask of this acquisition, or --any-space if the voxels are the right ones"
+        check_space(affine, np.asarray(image.affine, np.float64), shape, f"the run beside {path}", advice)
     with reading(path):
         mask: NDArray[np.bool_] = np.asanyarray(image.dataobj) > 0
     if not mask.any():
         raise UserError(f"the mask {path} has no voxel above 0: give a mask that selects some.")
     return mask
+
+
+def apart_mm(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """How far from each other, at most, two affines (4, 4) put the same voxel of a grid: the distance of a corner."""
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in shape), (1,), indexing="ij")).reshape(4, -1)
+    return float(np.linalg.norm(((one - other) @ corners)[:3], axis=0).max())
+
+
+def check_space(
+    affine: NDArray[np.float64], mask_affine: NDArray[np.float64], shape: tuple[int, ...], what: str, advice: str
+) -> None:
+    """UserError unless volumes and mask lie in the same space, to half a voxel: a flip, other voxels, another angle."""
+    apart, voxel = apart_mm(affine, mask_affine, shape), np.linalg.norm(mask_affine[:3, :3], axis=0).min()
+    if apart > voxel / 2:
+        raise UserError(
+            f"{what} lies in another space than its mask, up to {apart:.1f} mm away: the volumes have "
+            f"{said_affine(affine)}, the mask {said_affine(mask_affine)}: {advice}"
+        )
+
+
+def said_affine(affine: NDArray[np.float64]) -> str:
+    """Orientation, voxel size and origin of an affine, in few words."""
+    axes = "".join(nib.aff2axcodes(affine))
+    size = "×".join(f"{mm:.3g}" for mm in np.linalg.norm(affine[:3, :3], axis=0))
+    return f"{axes} voxels of {size} mm from ({', '.join(f'{mm:.1f}' for mm in affine[:3, 3])})"
 
 
 def stored_mask(folder: Path) -> NDArray[np.bool_]:

@@ -63,7 +63,8 @@ class Bold:
         raw = np.frombuffer(data, self.stored).reshape(self.shape, order="F")
         if self.dtype == self.stored.newbyteorder("<"):
             return raw.astype(self.dtype, copy=False)
-        return raw.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite, as a header with an absurd scale says
+            return raw.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
 
 
 def open_bold(path: Path, tr: float | None = None) -> Bold:

@@ -86,7 +86,7 @@ def decode(
 
 def _begin(start: RunStart, setup: Setup, before: Earlier | None, again: bool) -> RunDecoder:
     """A run in the folder of the unfinished decode, or in a new one; ``again``: it is not the first of this decode."""
-    check_run(start, setup.decoder.manifest, setup.decoder.mask)
+    check_run(start, setup.decoder, setup.options.any_space)
     if before is not None:
         return RunDecoder(start, setup, before.folder, before)
     out = free_name(setup.options.out) if again and setup.options.out else setup.options.out

@@ -1,5 +1,6 @@
 """One decode from the command line: engine, feed, window and terminal put together."""
 
+import math
 import os
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -38,7 +39,15 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
     options = replace(options, features="image encoder" if decoder.scorer else "pixels")
     with ExitStack() as open_things:
         position = before.recording.position if before else None
-        feed = open_things.enter_context(Feed(options.connect, "decoder", resume=position, keys=own_keys))
+        feed = open_things.enter_context(
+            Feed(
+                options.connect,
+                "decoder",
+                resume=position,
+                keys=own_keys,
+                wait_s=math.inf if options.wait_s is None else options.wait_s,
+            )
+        )
         reporter = open_things.enter_context(Reporter(console))
         window = None if headless else open_things.enter_context(closing(LiveWindow(TITLE)))
 

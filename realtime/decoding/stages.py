@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Manifest
-from dynadiff.recordings.masks import Masker
+from dynadiff.engines.contract import Decoder, Manifest
+from dynadiff.recordings.masks import Masker, check_space
 from dynadiff.signal.windows import OnlineWindows, Window, WindowSpec
 from realtime.feed.wire import RunStart, Volume
 
@@ -65,8 +65,12 @@ class Stages:
         return None if newest is None else newest.later(self._dummies)
 
 
-def check_run(start: RunStart, manifest: Manifest, mask: NDArray[np.bool_]) -> None:
-    """UserError unless the run is of the brain, the matrix and the TR that the engine was made for."""
+def check_run(start: RunStart, decoder: Decoder, any_space: bool = False) -> None:
+    """UserError unless the run is of the brain, the matrix, the space and the TR that the engine was made for.
+
+    ``any_space`` takes the user's word that the voxels are the right ones, wherever the header says they are.
+    """
+    manifest, mask = decoder.manifest, decoder.mask
     if _plain(start.subject) != _plain(manifest.subject):
         raise UserError(
             f"the run is of subject {start.subject} and the engine of subject {manifest.subject}: "
@@ -82,6 +86,9 @@ def check_run(start: RunStart, manifest: Manifest, mask: NDArray[np.bool_]) -> N
             f"the run's TR is {start.tr:g} s and the engine was trained at {manifest.tr:g} s: "
             "give the engine made for this acquisition with --model"
         )
+    if not any_space:
+        advice = "give the engine of this acquisition with --model, or --any-space if the voxels are the right ones"
+        check_space(np.array(start.affine), decoder.affine, mask.shape, f"run {start.name}", advice)
 
 
 def _plain(subject: str) -> str:

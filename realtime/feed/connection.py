@@ -43,9 +43,12 @@ class Feed:
         resume: Position | None = None,
         keys: Keys | None = None,
         silence_s: float = 60.0,
+        wait_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Connect to an address, as tcp://127.0.0.1:5560, and bear ``silence_s`` without a sign of life.
+
+        Before anything was heard at all it waits for ``wait_s``: a feed may be started later.
 
         With ``keys`` everything is encrypted, to that feed only; an address elsewhere is refused without them.
         """
@@ -54,8 +57,9 @@ class Feed:
         self.connect = connect
         self.consumer = Consumer(role, resume, name=uuid4().hex)
         self.reconnects = 0  # connections that had worked and were given up
-        self._silence_s = silence_s
-        self._retry_s = min(RETRY_S, silence_s)
+        self._silence_s, self._wait_s = silence_s, wait_s
+        self._ever_heard = False
+        self._retry_s = min(RETRY_S, silence_s, wait_s)
         self._clock = clock
         self._unanswered = 0  # connections in a row
         self._heard = False  # anything, on this connection
@@ -94,7 +98,7 @@ class Feed:
         """The next message, each exactly once and in order, or None after ``timeout_s`` seconds without one.
 
         Raises:
-            UserError: nothing was heard for ``silence_s`` seconds, or what was heard is no run.
+            UserError: nothing was heard for ``silence_s`` seconds (at first, ``wait_s``), or what was heard is no run.
         """
         if self._next is not None:
             waiting, self._next = self._next, None
@@ -105,7 +109,7 @@ class Feed:
             quiet = now - self._quiet_since if self._quiet_since is not None else 0.0
             wait_s = max(0.0, min(deadline - now, self._retry_s - quiet))
             if self._socket.poll(math.ceil(wait_s * 1000)):
-                self._quiet_since, self._heard, self._unanswered = None, True, 0
+                self._quiet_since, self._heard, self._ever_heard, self._unanswered = None, True, True, 0
                 message = self._take()
                 if message is not None:
                     return message
@@ -163,9 +167,10 @@ class Feed:
     def _reconnect(self) -> None:
         """With a new socket: what was in the old one is sent again, and nothing stale can come from it."""
         self._unanswered += 1
-        if self._unanswered * self._retry_s >= self._silence_s:
+        limit_s = self._silence_s if self._ever_heard else self._wait_s
+        if self._unanswered * self._retry_s >= limit_s:
             raise UserError(
-                f"no feed was heard at {self.connect} for {self._silence_s:g} s: start one with "
+                f"no feed was heard at {self.connect} for {limit_s:g} s: start one with "
                 f"`realtime replay --bind {self.connect}`, or correct the address."
             )
         self.reconnects += self._heard

@@ -40,8 +40,9 @@ def calls(request, tmp_path_factory) -> dict[str, list[Call]]:
     decoder = open_decoder("onnx", threads=1, sampler=Sampler(steps=2))
     volumes = np.random.default_rng(0).normal(1000, 20, (8, *decoder.mask.shape)).astype("<i2")
     run = shared.small_run(
-        n_volumes=8, events=False, shape=decoder.mask.shape, volumes=lambda: iter(volumes), tr=decoder.manifest.tr
-    )
+        n_volumes=8, events=False, shape=decoder.mask.shape, volumes=lambda: iter(volumes), tr=decoder.manifest.tr,
+        affine=decoder.affine,
+    )  # fmt: skip
     address: list[str] = []
     listening, found = threading.Event(), {"main": [], "painter": []}
 

@@ -17,6 +17,7 @@ from realtime.decoding import session
 from realtime.feed.wire import RunStart, Volume
 from replay.pace import recording_messages, run_messages
 from replay.server import serve
+from replay.sources import Nifti, bold_messages
 
 HEAVY = {
     "numpy",
@@ -122,6 +123,9 @@ def test_a_model_for_another_brain_is_refused(realtime, feed_of, make_run, make_
         (["replay", "--tr", "2"], "belong to a NIfTI file"),
         (["replay", "--root", "nowhere"], "nowhere"),
         (["replay", "--bold", "nowhere.nii.gz"], "nowhere.nii.gz"),
+        (["replay", "--bold", "a.nii", "--session", "2"], "belong to an NSD tree"),
+        (["replay", "--recording", "b", "--dummies", "2"], "says whose it is and which volumes are dummies"),
+        (["replay", "--any-space"], "belong to a NIfTI file"),
         (["phantom", "--root", "tree", "--subjects", "one"], "--subjects one is no list of numbers"),
         (["phantom", "--root", "tree", "--subjects", "9"], "no subject 9"),
     ],
@@ -236,3 +240,40 @@ def test_a_nifti_file_is_replayed_and_stimuli_that_are_not_there_are_missed_alou
     received = [m for m in messages if isinstance(m, Volume)]
     assert all((volume.data[~mask] == 0).all() for volume in received)
     assert all(np.array_equal(v.data[mask], w[mask]) for v, w in zip(received, make_run().volumes(), strict=True))
+
+
+@pytest.fixture
+def plain_nifti(make_run, tmp_path):
+    """A run whose name says nothing, as a stranger's has."""
+    image = nib.Nifti1Image(np.stack(list(make_run().volumes()), axis=-1), np.eye(4))
+    image.header.set_zooms((1, 1, 1, 4 / 3))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "run3.nii.gz")
+    return tmp_path / "run3.nii.gz"
+
+
+def test_any_nifti_is_replayed_once_its_subject_is_known_and_dummies_may_be_declared(plain_nifti):
+    with pytest.raises(UserError, match=r"run3\.nii\.gz does not say whose brain it is: give --subject"):
+        bold_messages(Nifti(plain_nifti), 0, 0, print)
+    start, *_ = (m for _, m in bold_messages(Nifti(plain_nifti, subject="7"), 0, 4, print))
+    assert (start.subject, start.dummies, start.n_volumes) == ("7", 4, 30)
+    with pytest.raises(UserError, match="30 volumes and 30 dummies are declared"):
+        bold_messages(Nifti(plain_nifti, subject="7"), 0, 30, print)
+
+
+def test_a_mask_that_lies_elsewhere_is_refused_unless_the_user_knows_better(plain_nifti, mask, tmp_path):
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(mask.astype("i2"), np.diag([-1.0, 1, 1, 1])), path)
+    with pytest.raises(UserError, match=r"LAS voxels.*--any-space"):
+        bold_messages(Nifti(plain_nifti, path, subject="1"), 0, 0, print)
+    assert list(bold_messages(Nifti(plain_nifti, path, subject="1", any_space=True), 0, 0, print))
+
+
+def test_a_decoder_waits_only_as_long_as_it_is_told(realtime, make_decoder, monkeypatch, free_address, tmp_path):
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
+    code, out, err = realtime(
+        "decode", "--connect", free_address, "--wait", "1", "--headless", "--out", tmp_path / "out"
+    )
+    assert code == 2
+    assert f"waiting for a run at {free_address}" in out
+    assert f"no feed was heard at {free_address} for 1 s" in err

@@ -26,7 +26,8 @@ def tree(phantom_of):
 @pytest.fixture
 def decoder(tree, request) -> Decoder:
     shared = request.config.pluginmanager.get_plugin(str(request.config.rootpath / "tests" / "conftest.py"))
-    return shared.linear_decoder(NSD(tree).mask(1))
+    run = NSD(tree).run(1, 1, NSD(tree).runs(1, 1)[0])
+    return replace(shared.linear_decoder(NSD(tree).mask(1)), affine=run.affine)
 
 
 def test_a_whole_run_comes_through_both_processes(tree, decoder, monkeypatch, tmp_path):

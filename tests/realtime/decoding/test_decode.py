@@ -230,6 +230,39 @@ def test_another_matrix_is_refused(make_run, make_decoder, listed_feed, tmp_path
         decode(listed_feed(messages_of(make_run())), other, Options(out=tmp_path / "out"), quiet)
 
 
+FLIPPED = np.diag([-1.0, 1, 1, 1])
+FLIPPED[0, 3] = 6
+TURNED = np.array([[0.966, -0.259, 0, 0], [0.259, 0.966, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("affine", "said"),
+    [
+        (FLIPPED, r"LAS voxels of 1×1×1 mm from \(6\.0, 0\.0, 0\.0\), the mask RAS voxels of 1×1×1 mm"),
+        (np.diag([2.0, 2, 2, 1]), "RAS voxels of 2×2×2 mm"),
+        (TURNED, "up to 2.* mm away"),
+        (np.eye(4) + np.array([[0, 0, 0, 3.0]] + [[0.0] * 4] * 3), r"up to 3\.0 mm away"),
+    ],
+    ids=["flipped", "other voxels", "turned", "moved"],
+)
+def test_a_run_in_another_space_is_refused_unless_the_user_knows_better(
+    affine, said, make_run, make_decoder, listed_feed, tmp_path
+):
+    run = make_run(affine=affine)
+    with pytest.raises(UserError, match=f"lies in another space than its mask.*{said}.*--any-space"):
+        decode(listed_feed(messages_of(run)), make_decoder(), Options(out=tmp_path / "out"), quiet)
+    assert not (tmp_path / "out").exists()
+    options = Options(out=tmp_path / "out", any_space=True)
+    assert decode(listed_feed(messages_of(run)), make_decoder(), options, quiet)[1]["reconstructions"] == 25
+
+
+def test_rounding_of_an_affine_is_no_other_space(make_run, make_decoder, listed_feed, tmp_path):
+    run = make_run(affine=np.eye(4) + np.random.default_rng(0).normal(0, 1e-3, (4, 4)) * [[1], [1], [1], [0]])
+    assert (
+        decode(listed_feed(messages_of(run)), make_decoder(), Options(out=tmp_path / "out"), quiet)[1]["windows"] == 25
+    )
+
+
 @pytest.mark.parametrize("label", ["1", "01", "sub-01", "subj01"])
 def test_labels_of_a_subject_are_one(label, decoded, make_run, make_decoder):
     assert decoded(messages_of(make_run()), make_decoder(subject=label))[1]["reconstructions"] == 25

@@ -262,7 +262,7 @@ def test_a_feed_that_vanishes_and_comes_back_goes_on_where_it_was(free_address):
 
 
 def test_silence_names_the_address_and_the_command(free_address):
-    with Feed(free_address, "decoder", silence_s=0.1) as feed, pytest.raises(UserError) as caught:
+    with Feed(free_address, "decoder", wait_s=0.1) as feed, pytest.raises(UserError) as caught:
         feed.receive(10)
     assert free_address in str(caught.value)
     assert "realtime replay" in str(caught.value)
@@ -360,3 +360,12 @@ def test_a_confirmation_is_said_anew_on_a_connection_that_the_feed_knows(free_ad
             thread.join()
             assert feed.consumer.acknowledged
     assert list(log.confirmed.values()) == ["decoder"]
+
+
+def test_a_feed_may_be_started_long_after_its_consumer(free_address):
+    with Feed(free_address, "decoder", silence_s=0.2) as feed:
+        assert feed.receive(0.7) is None  # longer than any silence that is borne once it was heard
+        thread = threading.Thread(target=lambda: serve(timed(messages()), free_address, linger_s=5))
+        thread.start()
+        assert digests(take(feed)) == digests(messages())
+    thread.join(timeout=10)

@@ -49,9 +49,9 @@ def served(folders, make_run, free_address):
     thread.join(25)
 
 
-def consume(address, keys, silence_s=60.0):
+def consume(address, keys, wait_s=60.0):
     volumes = []
-    with Feed(address, "decoder", keys=keys, silence_s=silence_s) as feed:
+    with Feed(address, "decoder", keys=keys, wait_s=wait_s) as feed:
         while not isinstance(message := feed.receive(10), RunEnd):
             assert message is not None
             volumes.append(isinstance(message, Volume))
@@ -66,7 +66,7 @@ def test_with_a_key_everything_comes_and_without_one_nothing(folders, served):
     (folders / "impostor" / "allowed" / "decoder.key").rename(folders / "impostor" / "decoder.key")
     for keys in (None, former, consumer_keys(folders / "impostor")):
         with pytest.raises(UserError, match="no feed was heard"):
-            consume(address, keys, silence_s=0.5)
+            consume(address, keys, wait_s=0.5)
     assert not outcome
     assert consume(address, allowed) == 30
     for _ in range(200):
@@ -135,7 +135,7 @@ def test_whom_a_key_was_taken_from_is_shut_out_and_others_are_not(folders, make_
             assert consume(free_address, consumer_keys(folders / "former")) == 30
         else:
             with pytest.raises(UserError, match="no feed was heard"):
-                consume(free_address, consumer_keys(folders / "former"), silence_s=0.5)
+                consume(free_address, consumer_keys(folders / "former"), wait_s=0.5)
             assert consume(free_address, consumer_keys(folders / "decoder")) == 30
         thread.join(20)
         assert not thread.is_alive()
