@@ -28,6 +28,9 @@ class DiskFull(UserError, OSError):
     def __init__(self, path: Path, error: OSError) -> None:
         OSError.__init__(self, error.errno or errno.ENOSPC, error.strerror or str(error), str(path))
 
+    def __reduce__(self) -> tuple[type["DiskFull"], tuple[Path, OSError]]:  # it travels from worker processes
+        return DiskFull, (Path(self.filename), OSError(self.errno, self.strerror))
+
     def __str__(self) -> str:
         return (
             f"no space is left for {self.filename} ({self.strerror}): free some and start again, "
@@ -60,10 +63,15 @@ def atomic(path: Path, durable: bool = True) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> bool:
+    """Whether it is what somebody is writing, or was, under a name that is not yet its own."""
+    return bool(UNFINISHED.fullmatch(path.name)) and path.is_file()
+
+
 def sweep(folder: Path) -> None:
     """Take away what killed processes were writing below a folder, for whoever is alone there."""
     for path in folder.rglob(".*"):
-        if UNFINISHED.fullmatch(path.name):
+        if unfinished(path):
             path.unlink()
 
 

@@ -17,8 +17,8 @@ from dynadiff.base.errors import UserError
 
 NETWORKS = ("brain", "step", "decoder")
 PRECISIONS = ("float32", "float16")
-NetworkName = Annotated[str, Meta(pattern=f"^({'|'.join(NETWORKS)})$")]
-Precision = Annotated[str, Meta(pattern=f"^({'|'.join(PRECISIONS)})$")]
+NetworkName = Annotated[str, Meta(pattern=f"^({'|'.join(NETWORKS)})\\Z")]
+Precision = Annotated[str, Meta(pattern=f"^({'|'.join(PRECISIONS)})\\Z")]
 
 
 @dataclass(frozen=True)

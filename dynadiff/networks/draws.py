@@ -22,9 +22,9 @@ def normals(rngs: Sequence[np.random.Generator], like: Tensor) -> Tensor:
 
 
 def uniforms(rngs: Sequence[np.random.Generator], like: Tensor) -> Tensor:
-    """Uniform values in [0, 1), one an item: (b, 1, …), to be multiplied with ``like``."""
-    drawn = torch.tensor([rng.random() for rng in rngs])
-    return drawn.reshape(-1, *(1,) * (like.ndim - 1)).to(like)
+    """Uniform float32 values in [0, 1), one an item: (b, 1, …), to be multiplied with ``like``."""
+    drawn = torch.tensor([rng.random(dtype=np.float32) for rng in rngs])
+    return drawn.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device)
 
 
 class Items:

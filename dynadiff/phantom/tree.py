@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import atomic, locked, sweep
+from dynadiff.base.files import atomic, locked, sweep, unfinished
 from dynadiff.phantom.design import Design, design
 from dynadiff.phantom.head import Shape
 from dynadiff.phantom.scenes import draw, scene
@@ -149,7 +149,7 @@ def _claim(root: Path, seed: int) -> None:
     identity = json.dumps({"phantom": VERSION, "seed": seed}) + "\n"
     note = root / "phantom.json"
     if not note.exists():
-        if any(path.name != LOCK for path in root.iterdir()):
+        if any(path.name != LOCK and not unfinished(path) for path in root.iterdir()):
             raise UserError(f"{root} holds something else: give a new or an empty folder for the phantom.")
         _write_text(note, identity)
     if note.read_text(encoding="utf-8") != identity:

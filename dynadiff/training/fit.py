@@ -148,7 +148,10 @@ def _checked(
 def _passes(config: Training, processes: int) -> list[NDArray[np.int64]]:
     """How a process goes through its share of a batch: numbers from 0, in passes of at most ``micro_batch``."""
     if config.batch % processes:
-        raise UserError(f"a batch of {config.batch} cannot be shared by {processes} processes: change --set batch=N")
+        raise UserError(
+            f"a batch of {config.batch} cannot be shared by {processes} processes: start as many as divide it, "
+            "or change it with --set batch=N"
+        )
     share = config.batch // processes
     return list(np.array_split(np.arange(share), math.ceil(share / (config.micro_batch or share))))
 

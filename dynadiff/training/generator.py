@@ -4,7 +4,7 @@ The scenes have numbers above every 73k id, so no picture that a phantom subject
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,12 @@ class GeneratorTraining:
 
 
 SHEET, SHEET_EVERY = 16, 500  # pictures that are looked at, and steps between two looks
+
+
+def _stage(name: str, choices: Training, config: GeneratorTraining, out: Path) -> Stage:
+    """Its checkpoint is gone on from with the same numbers only, those of the scenes and the tokens included."""
+    own = {key: str(value) for key, value in asdict(config).items() if key != "vae"}
+    return Stage(name, choices, out / "work", origin=own)
 
 
 def train_generator(config: GeneratorTraining, out: Path) -> None:
@@ -163,7 +169,7 @@ def _train_together(
     for part in parts.values():
         part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPU
     columns = {"pictures": pictures, "labels": labels, "mean": latents[0], "deviation": latents[1]}
-    stage = Stage("generator", config.choices(config.steps, config.lr), out / "work")
+    stage = _stage("generator", config.choices(config.steps, config.lr), config, out)
     objective = Naming(generator, encoder, config)
     fit(stage, objective, parts, RandomPictures(columns), accelerator, _watch(generator, encoder))
     for part in parts.values():
@@ -178,7 +184,7 @@ def _train_uncertain(
     encoder.requires_grad_(False).float().cpu()
     tokens = torch.from_numpy(encode_pictures(encoder, pictures.numpy()))
     columns = {"tokens": tokens, "mean": latents[0], "deviation": latents[1]}
-    stage = Stage("uncertain", config.choices(config.uncertain_steps, config.uncertain_lr), out / "work")
+    stage = _stage("uncertain", config.choices(config.uncertain_steps, config.uncertain_lr), config, out)
     objective = Uncertainty(generator, tokens, config.least_certain, config.dropout, uncertain)
     watch = _watch(generator, encoder)
     fit(stage, objective, {"unet": generator.unet}, RandomPictures(columns), accelerator, watch)

@@ -88,8 +88,8 @@ class Training:
         for name in ("steps", "batch", "micro_batch", "length", "width", "rank", "sampling_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("lr", "alpha"):
-            if not (isfinite(getattr(self, name)) and getattr(self, name) > 0):
+        for name in ("lr", "alpha", "clip"):
+            if getattr(self, name) is not None and not (isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} is above 0, not {getattr(self, name)}")
         if self.blocks < 0:
             raise ValueError(f"blocks is at least 0, not {self.blocks}")

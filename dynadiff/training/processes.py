@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 
 from dynadiff.base.errors import UserError
 from dynadiff.training.presets import Training
@@ -39,7 +40,8 @@ def open_accelerator(config: Training, deepspeed: bool = False) -> Accelerator:
         raise UserError("a running mean of the weights cannot be kept under DeepSpeed: add --set ema=0")
     AcceleratorState._reset_state()  # accelerate keeps the first precision of a process, and a study may have several
     plugin = DeepSpeedPlugin(hf_ds_config=zero2(config, state.num_processes)) if deepspeed else None
-    return Accelerator(cpu=cpu, mixed_precision=config.precision, deepspeed_plugin=plugin)
+    quiet = DistributedDataParallelKwargs(broadcast_buffers=False)  # they are constants, and may be large
+    return Accelerator(cpu=cpu, mixed_precision=config.precision, deepspeed_plugin=plugin, kwargs_handlers=[quiet])
 
 
 def zero2(config: Training, processes: int) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def zero2(config: Training, processes: int) -> dict[str, Any]:
     settings["train_batch_size"] = config.batch
     settings["train_micro_batch_size_per_gpu"] = micro
     settings["gradient_accumulation_steps"] = share // micro
+    settings["gradient_clipping"] = config.clip or 0.0  # 0 is none
     for name in ("fp16", "bf16"):
         settings[name]["enabled"] = config.precision == name
     return settings

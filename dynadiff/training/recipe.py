@@ -62,10 +62,10 @@ def train_recipe(recipe: Recipe) -> str:
     if recipe.pretrained and len(recipe.subjects) > 1:
         raise UserError("a pretrained model is adapted to one subject at a time: name one with --subjects")
     missing = _check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
-    accelerator = open_accelerator(config, recipe.deepspeed)
+    if recipe.generator == "generator" and not (recipe.out / "generator" / "generator.json").exists():
+        train_generator(GeneratorTraining(), recipe.out)  # by all processes together
+    accelerator = open_accelerator(config, recipe.deepspeed)  # one at a time: they share their state
     with accelerator.main_process_first():
-        if recipe.generator == "generator" and not (recipe.out / "generator" / "generator.json").exists():
-            train_generator(GeneratorTraining(), recipe.out)
         generator = load_generator(generator_folder(recipe.generator, recipe.out))
         stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
     learn, test = divide_all(stores, config.division, recipe.sessions)

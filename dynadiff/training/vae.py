@@ -27,7 +27,7 @@ SHEET, SHEET_EVERY = 12, 1000  # pictures that are looked at, and steps between 
 @dataclass(frozen=True)
 class VaeTraining:
     steps: int = 5000
-    batch: int = 12
+    batch: int = 16
     lr: float = 2e-3
     prior: float = 1e-3  # weight of the mean square of the latents, which holds them near unit variance
     noise: float = 0.1  # deviation of the latents that the decoder is given
@@ -84,7 +84,8 @@ def decoding_half(generator: Generator) -> dict[str, nn.Module]:
 def train_vae(generator: Generator, pictures: Tensor, config: VaeTraining, out: Path, accelerator: Accelerator) -> None:
     """Pixels and their differences (edges) through latents with fixed noise; then scaled to unit variance."""
     vae = generator.vae.to(memory_format=torch.channels_last)
-    stage = Stage("vae", config.choices(config.steps, config.batch, config.lr), out / "work")
+    origin = {"prior": str(config.prior), "noise": str(config.noise), "pictures": str(len(pictures))}
+    stage = Stage("vae", config.choices(config.steps, config.batch, config.lr), out / "work", origin=origin)
     objective = Reconstruction(generator, config.noise, config.prior, picture_error)
     watch = _watch(generator, pictures)
     fit(stage, objective, {"vae": vae}, RandomPictures({"pictures": pictures}), accelerator, watch)

@@ -145,7 +145,10 @@ def _finished(record: Path, home: Path) -> StoredRun | None:
     """The record of a run all of whose files are as they were written."""
     if not record.exists():
         return None
-    run = read_document(record.read_bytes(), StoredRun)
+    try:
+        run = read_document(record.read_bytes(), StoredRun)
+    except ValueError as error:
+        raise UserError(f"{record} is damaged ({error}): delete it, and the run is prepared again") from None
     paths = {array_path(home, run.name, kind): digest for kind, digest in run.files.items()}
     return run if all(path.exists() and file_digest(path) == digest for path, digest in paths.items()) else None
 

@@ -16,7 +16,7 @@ from realtime.feed.address import is_address, is_ipv6, is_local
 from realtime.feed.consumer import Consumer
 from realtime.feed.keys import Keys
 from realtime.feed.order import Position
-from realtime.feed.wire import MAX_BUFFER, Control, Message, RunEnd, RunStart, pack
+from realtime.feed.wire import MAX_BUFFER, Control, Message, RunEnd, pack
 
 RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
 FLUSH_MS = 2000  # how long a last word may take to leave
@@ -156,7 +156,7 @@ class Feed:
         message, answers = self.consumer.receive(frames)
         for answer in answers:
             self._say(answer)
-        if isinstance(message, RunStart) and self.consumer.muddled:
+        if self.consumer.muddled:
             self._socket.close(linger=0)
             self._open()
         return message

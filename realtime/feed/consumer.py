@@ -52,11 +52,12 @@ class Consumer:
 
     @property
     def muddled(self) -> bool:
-        """Whether another run was heard on this connection.
+        """Whether more than one run was heard on this connection.
 
-        Something of it may still be on its way there, even its start: only a new connection is free of it.
+        A link may hold things back, so which of them is the newer cannot be told here, nor what is still on its way:
+        a new connection is free of the older one, and what the feed says there first is the run that it has.
         """
-        return bool(self._heard - {self.position.run_uid})
+        return len(self._heard) > 1
 
     def dial(self) -> Control:
         """What to say on a new connection."""
@@ -87,7 +88,7 @@ class Consumer:
             case Status():
                 self._useless = 0
                 self._heard.add(said.run_uid)
-                return None, [self._answer(said)]
+                return None, [] if self.muddled else [self._answer(said)]
             case Refusal():
                 self._give_up_on(said.reason)
                 return None, []
@@ -96,6 +97,8 @@ class Consumer:
                 return None, []
         here = self.position
         self._heard.add(said.run_uid)
+        if self.muddled:
+            return None, []
         if isinstance(said, RunStart) and said.run_uid != here.run_uid:
             here = Position()
         elif said.run_uid != here.run_uid or said.seq > here.next_seq:

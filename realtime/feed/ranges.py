@@ -32,6 +32,12 @@ Mm = Annotated[float, Meta(ge=-1e6, le=1e6)]
 AffineRow = Annotated[tuple[Mm, ...], Meta(min_length=4, max_length=4)]
 Affine = Annotated[tuple[AffineRow, ...], Meta(min_length=4, max_length=4)]
 EventRow = tuple[Count, Positive, Text, Text]  # row, rows, picture, category
+SAID = (
+    (Label, "must be a name without slashes that does not begin with a dot"),
+    (LabelOrNone, "must be empty, or a name without slashes that does not begin with a dot"),
+    (Digest, "must be 64 hexadecimal digits"),
+    (Dtype, f"must be one of {', '.join(DTYPES)}"),
+)  # where msgspec would show a pattern
 
 
 class WireError(ValueError):
@@ -52,7 +58,8 @@ def within(name: str, value: object, kind: Any) -> Any:
     try:
         found = msgspec.convert(value, kind)
     except ValueError as error:
-        raise WireError(f"{name}: {error}.") from None
+        said = next((sentence for known, sentence in SAID if kind == known), str(error))
+        raise WireError(f"{name}: {said}.") from None
     if isinstance(value, str):
         require(value.isprintable(), f"{name}: text must be printable.")
         room = kind not in (Label, LabelOrNone) or len(value.encode()) <= MAX_LABEL

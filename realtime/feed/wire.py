@@ -103,6 +103,8 @@ class RunStart(_Checked):
         super().__post_init__()
         ranges.nbytes(self.shape, self.dtype)
         require(self.dummies <= self.n_volumes, "dummies: a run cannot have more of them than volumes.")
+        known = isinstance(self.events, tuple) and all(type(event) is Event for event in self.events)
+        require(known, "events: they must be a tuple of Event.")
         for event in self.events:
             within("an event's row", event.row, Count)
             within("an event's rows", event.rows, Positive)

@@ -1,7 +1,9 @@
 """Commands of the documentation that no other test types in: keys, a bad link, and a small phantom."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +42,11 @@ def test_a_bad_link_stands_until_it_is_interrupted_and_says_what_it_did(free_add
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert link.stdout.readline().startswith("passing on tcp://127.0.0.1:5560 at")
-    time.sleep(0.3)  # it says so just before it listens
+    host, port = free_address.removeprefix("tcp://").split(":")
+    until = time.monotonic() + 10
+    while time.monotonic() < until:  # it says so just before it listens
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port)), 1):
+            break
     link.send_signal(signal.SIGINT)
     said, wrong = link.communicate(timeout=20)
     assert (link.returncode, said.strip(), wrong) == (0, "nothing came", "")

@@ -116,7 +116,7 @@ def check(command: str, whole: bool = True) -> None:
         case "realtime" | "dynadiff":
             check_ours(words, whole)
         case "make":
-            targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+            targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
             assert [w for w in words[1:] if "=" not in w and w not in targets] == []
         case "python" if words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file()

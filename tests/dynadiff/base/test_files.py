@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_flushing_leaves_nothing_open_and_fails_where_there_is_nothing(tmp_path:
 
 def test_what_a_killed_process_was_writing_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
     kept = ["picture.png", ".lock", ".hidden.png", "a/picture.png"]
+    (tmp_path / ".5.notes").mkdir()
     for name in [*kept, ".41.picture.png", "a/.7.store.json"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -108,4 +110,6 @@ def test_a_full_disk_is_a_sentence_and_an_error_of_the_system(tmp_path: Path) ->
     with pytest.raises(UserError, match=sentence) as told, atomic(tmp_path / "kept"):
         raise OSError(errno.ENOSPC, "full")
     assert isinstance(told.value, OSError)
+    back = pickle.loads(pickle.dumps(told.value))  # as it comes from a worker process of `dynadiff prepare`
+    assert (str(back), back.errno) == (str(told.value), errno.ENOSPC)
     assert (told.value.errno, told.value.strerror) == (errno.ENOSPC, "full")

@@ -175,6 +175,12 @@ def test_later_sessions_add_pictures_and_keep_the_old(begun: Path) -> None:
         assert all(file["imgBrick"][number - 1].any() for number in sorted(after)[::10])
 
 
+def test_a_tree_whose_first_writer_died_over_its_first_file_is_still_a_tree(tmp_path: Path) -> None:
+    (tmp_path / ".123.phantom.json").write_text("{")
+    write(tmp_path, [1], [1], [1])
+    assert not list(tmp_path.rglob(".*"))
+
+
 def test_two_writers_at_once_lose_no_picture(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=write, args=(tmp_path, [1], [1], [run])) for run in (1, 2)]

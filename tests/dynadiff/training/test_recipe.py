@@ -1,6 +1,9 @@
 """From trees to model folders: several subjects, a new one, any variant; and no test picture is learnt from."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,3 +129,41 @@ def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path, phant
     assert {
         whole.names[k] for k in divide(whole, config.division)[0].seen
     } & secret  # alone, it would have been learnt from
+
+
+PROGRAM = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import dynadiff.training.recipe as recipe
+from dynadiff.training.generator import GeneratorTraining
+from dynadiff.training.presets import PHANTOM
+from dynadiff.training.vae import VaeTraining
+vae = VaeTraining(steps=2, batch=2, sharpen_steps=2, sharpen_batch=2)
+short = GeneratorTraining(scenes=40, vae=vae, steps=2, batch=4, uncertain_steps=2)
+recipe.GeneratorTraining = lambda: short
+home, out = Path(sys.argv[1]), Path(sys.argv[2])
+choices = replace(PHANTOM, width=8, batch=6, warm_start=1, steps=1, online=1.0, precision="no")
+recipe.train_recipe(recipe.Recipe("phantom", choices, None, (1,), out, "generator", home / "store"))
+"""
+
+
+def test_two_processes_make_a_decoder_from_nothing_as_one_does(home: Path, tmp_path: Path) -> None:
+    """The generator too, which all of them train before the first one prepares anything."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # fmt: skip
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    for launch, out in (([sys.executable, str(program)], "one"), (two, "two")):
+        done = subprocess.run(
+            [*launch, str(home), str(tmp_path / out)],
+            capture_output=True, text=True, timeout=240, check=False, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, both = (load_model(tmp_path / out) for out in ("one", "two"))
+    torch.testing.assert_close(both.brain.state_dict(), one.brain.state_dict(), atol=2e-3, rtol=0)
+    for network in ("unet", "vae"):
+        ours, theirs = (getattr(model.generator, network).state_dict() for model in (both, one))
+        torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=0)  # kept in half precision

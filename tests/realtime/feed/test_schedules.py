@@ -9,13 +9,13 @@ from collections import defaultdict
 from itertools import count
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from realtime.feed.connection import RETRY_S
 from realtime.feed.consumer import Consumer
 from realtime.feed.order import Position
-from realtime.feed.wire import RunEnd, RunStart, digest_of, pack
+from realtime.feed.wire import RunEnd, digest_of, pack
 from replay.faults import BadLink, Faults
 from replay.log import FeedLog
 from replay.server import STATUS_S
@@ -121,7 +121,7 @@ class Scene:
             answers.append(site.consumer.confirm(message))
         for answer in answers:
             self.to_feed(site, answer)
-        if isinstance(message, RunStart) and site.consumer.muddled:
+        if site.consumer.muddled:
             self.dial(site)
         elif site.inbox:
             self.at(site.pace, self.work, site, identity)
@@ -233,7 +233,11 @@ def played(faults, seed, schedule):
     return scene
 
 
+HELD_BACK = [(0.0, Scene.abort, 0), (0.0, Scene.abort, 0), (0.0, Scene.join, 0), (1.0, Scene.abort, 0)]
+
+
 @settings(max_examples=800, deadline=None)
+@example(Faults(0.0, 0.0, 0.1, 0.1, 3.0), 25440, HELD_BACK)  # the start of a run comes after that of the next one
 @given(faults, st.integers(0, 2**32), st.lists(steps, max_size=12))
 def test_exactly_once_in_order_whatever_comes_leaves_or_dies(faults, seed, schedule):
     scene = played(faults, seed, schedule)

@@ -311,6 +311,9 @@ def test_any_header_with_a_right_digest_is_a_message_or_a_wire_error(data):
     "make",
     [
         lambda: replace(START, tr=1333.3),
+        lambda: replace(START, events=[Event(1, 1, "x")]),
+        lambda: replace(START, events=((1, 1, "x", ""),)),
+        lambda: replace(START, events=None),
         lambda: replace(START, n_volumes=np.int64(3)),
         lambda: replace(VOLUME, data=DATA.astype(">i2")),
         lambda: replace(VOLUME, data=DATA.astype(complex)),
