@@ -69,7 +69,7 @@ def train(
     model: Model | SharedModel, trials: TrialSources, unseen: TrialSources, config: Training, work: Path,
     encoder: nn.Module | None = None, accelerator: Accelerator | None = None, tensorboard: bool = False,
 ) -> None:  # fmt: skip
-    """Train in place, or go on from ``work/dynadiff.safetensors``; logs and sample sheets go to ``work`` too.
+    """Train in place, or go on from ``work/dynadiff.safetensors``; the log goes there, sheets to ``samples`` beside.
 
     Trials are those of one subject, or of every subject of a `SharedModel` by name. ``unseen`` ones are only looked at:
     their loss and pictures are written every few hundred steps. ``encoder`` is what the anchor needs, if there is one.
