@@ -1,7 +1,8 @@
 """Writes an engine folder so that it is never seen half done. Knows files; knows no model and no runtime.
 
 The folder is filled under a temporary name beside its final one, written through to the disk and renamed. Who builds
-holds a lock: a second builder of the same folder waits, and what a killed one left behind is removed by the next.
+holds a lock: a second builder of the same folder waits; what a killed one left behind is put in its place by the next
+where it was whole, and removed where not.
 """
 
 import glob
@@ -17,6 +18,7 @@ from dynadiff.base.files import FULL, file_digest, flush, locked
 from dynadiff.engines.contract import MANIFEST, Manifest
 
 EXPORTER = 2  # see Build.exporter
+REPLACED = "replaced"  # the engine that was there before, in the temporary folder of the new one
 Say = Callable[[str], object]
 Fill = Callable[[Path], Manifest]  # writes the files of an engine into a folder; the manifest's own may be empty
 
@@ -47,7 +49,7 @@ def building(out: Path, say: Say = print) -> Iterator[None]:
                 f"cannot write to {out.parent} ({error.strerror}): give another folder with --out"
             ) from None
         for left in out.parent.glob(f".{glob.escape(out.name)}-*.part"):  # of a builder that was killed
-            shutil.rmtree(left)
+            _clear(left, out)
         yield
 
 
@@ -72,12 +74,19 @@ def place_engine(out: Path, fill: Fill, needed: int = 0) -> Manifest:
             wanted = max(needed, sum(path.lstat().st_size for path in folder.iterdir()))
             raise _full(out, wanted, shutil.disk_usage(out.parent).free) from None
         if out.exists():
-            out.rename(made / "replaced")
+            out.rename(made / REPLACED)
         folder.rename(out)
         flush(out.parent)
         return manifest
     finally:
-        shutil.rmtree(made)
+        _clear(made, out)
+
+
+def _clear(made: Path, out: Path) -> None:
+    """Remove a temporary folder; where the old engine is gone already, the new one is whole and takes its place."""
+    if (made / REPLACED).exists() and not out.exists():
+        (made / out.name).rename(out)
+    shutil.rmtree(made)
 
 
 def _full(out: Path, needed: int, free: int) -> UserError:

@@ -41,7 +41,7 @@ Late = Annotated[
 
 @app.command()
 def demo(
-    out: Out = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for what is decoded; in decodes/ without it.")] = None,
     speed: Speed = 4.0,
     headless: Headless = False,
     engine: Engine = "onnx",

@@ -30,7 +30,11 @@ def demo(options: Options, speed: float, headless: bool, console: Console) -> tu
     with console.status("making the phantom's run, once"):
         root = ensure_phantom(SUBJECT, (SESSION,), (RUN,))
     with feed_process(root, speed) as address:
-        return decode_feed(replace(options, connect=address), headless, console)
+        try:
+            return decode_feed(replace(options, connect=address), headless, console)
+        except KeyboardInterrupt:
+            console.print("the feed of a demo ends with it: start another demo, with another --out", highlight=False)
+            raise
 
 
 @contextmanager

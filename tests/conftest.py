@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +23,10 @@ from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
+
+# Who starts the tests in the background of a script makes them ignore Ctrl-C, and every process that they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -83,7 +83,14 @@ def train(
     recipe = Recipe(
         preset, choices, where, whose, out, generator, store, asked, allow_missing, tensorboard, deepspeed, pretrained
     )
-    line = train_recipe(recipe)
+    try:
+        line = train_recipe(recipe)
+    except KeyboardInterrupt:
+        if main:
+            typer.echo(
+                f"interrupted: {out} keeps what was learnt until the last checkpoint; --resume goes on from there"
+            )
+        raise
     if main:
         typer.echo(f"{out}: {line}")
 

@@ -46,8 +46,8 @@ def decode(
     where its recording ends, is listened to from there. What was painted is not painted again.
 
     Raises UserError where the run does not suit the engine, the folder cannot be made or the feed falls
-    silent. The files of what was received are finished then, and also after an interrupt from the keyboard or where
-    the engine fails.
+    silent. The files of what was received are finished then, and also where the engine fails or after a
+    KeyboardInterrupt, whose note says what is kept.
     """
     setup = Setup(decoder, options, features, watch, now, wall, here=wall())
     run: RunDecoder | None = None
@@ -73,8 +73,13 @@ def decode(
                 run.poll()
             else:
                 watch(View(note=f"waiting for a run at {options.connect}"))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         ended = "interrupted"
+        if run is not None:
+            stop.add_note(
+                f"interrupted: {run.folder} keeps what was received and decoded; `realtime decode --out {run.folder}` "
+                "with the same options goes on, as long as the feed serves this run"
+            )
         raise
     except UserError:
         ended = "broken off"

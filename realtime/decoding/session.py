@@ -60,7 +60,12 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
                         "the window is closed: decoding goes on, and every picture is written", highlight=False
                     )
 
-        folder, summary = decode(feed, decoder, options, watch, features, before=before)
+        try:
+            folder, summary = decode(feed, decoder, options, watch, features, before=before)
+        except KeyboardInterrupt as stop:
+            for note in getattr(stop, "__notes__", ()):
+                console.print(note, highlight=False, soft_wrap=True)
+            raise
     for line in report(folder, summary):
         console.print(line, highlight=False, soft_wrap=True)
     if summary["recording"] != "complete":

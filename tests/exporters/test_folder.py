@@ -13,7 +13,7 @@ import pytest
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import MANIFEST, Manifest
-from exporters.folder import write_engine
+from exporters.folder import building, write_engine
 
 BLUEPRINT = Manifest.load(EMBEDDED / "onnx")
 
@@ -143,6 +143,35 @@ def test_a_killed_builder_leaves_nothing_under_the_name_and_the_next_clears_up(t
     assert not (tmp_path / "engine").exists()
     assert any(name.endswith(".part") for name in left(tmp_path))
     write_engine(tmp_path / "engine", filled())
+    assert left(tmp_path) == ["engine"]
+
+
+CUT_IN_TWO = """
+import os, signal, sys
+from pathlib import Path
+sys.argv.append("unmarked")
+Path.touch = lambda path: None  # nobody waits for the mark
+plain = Path.rename
+def rename(path, target):
+    if path.parent.suffix == ".part":
+        STOP
+    return plain(path, target)
+Path.rename = rename
+"""
+
+
+@pytest.mark.parametrize(
+    "stop", ["os.kill(os.getpid(), signal.SIGKILL)", "Path.rename = plain; raise KeyboardInterrupt"]
+)
+def test_between_two_renames_neither_engine_is_lost(tmp_path: Path, stop: str) -> None:
+    """The old one has been moved away, the new one has not its name yet."""
+    write_engine(tmp_path / "engine", filled("old"))
+    program = CUT_IN_TWO.replace("STOP", stop) + BUILDER
+    died = subprocess.run([sys.executable, "-c", program, str(tmp_path / "engine")], capture_output=True, timeout=60)
+    assert died.returncode != 0
+    with building(tmp_path / "engine"):
+        assert (tmp_path / "engine" / "step.onnx").read_text() == "from another process"
+        Manifest.load(tmp_path / "engine")
     assert left(tmp_path) == ["engine"]
 
 

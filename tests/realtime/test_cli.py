@@ -150,16 +150,30 @@ def test_a_wrong_option_exits_with_2(arguments, realtime):
     assert "Traceback" not in err
 
 
-def test_an_interrupt_exits_with_130(realtime, make_decoder, free_address, monkeypatch, tmp_path):
+def test_an_interrupt_exits_with_130_and_says_what_is_kept_and_how_to_go_on(
+    realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
+):
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
 
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
+    class Keyboard(session.Reporter):
+        """Somebody presses Ctrl-C when ten volumes have come."""
 
-    monkeypatch.setattr(session, "decode", interrupted)
-    code, _, err = realtime("decode", "--connect", free_address, "--out", tmp_path / "out", "--headless")
-    assert code == 130
-    assert "Traceback" not in err
+        presses = 1
+
+        def __call__(self, view):
+            super().__call__(view)
+            if view.received == 10 and self.presses:
+                self.presses = 0
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "Reporter", Keyboard)
+    code, out, err = realtime("decode", "--connect", feed_of(make_run()), "--out", tmp_path / "out", "--headless")
+    assert (code, err) == (130, "")
+    assert [line for line in out.splitlines() if line.startswith("interrupted: ")] == [
+        f"interrupted: {tmp_path}/out keeps what was received and decoded; `realtime decode --out {tmp_path}/out` "
+        "with the same options goes on, as long as the feed serves this run"
+    ]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["ended"] == "interrupted"
 
 
 def test_a_decode_can_be_replayed_and_gives_the_same_pictures(

@@ -85,3 +85,21 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     assert (code, "prepare another store" in wrong) == (2, True)
     code, _, wrong = dynadiff("train", "--store", store, "--out", tmp_path / "new", "--set", "colour=red")
     assert (code, "names no choice" in wrong, wrong.count("\n")) == (2, True, 1)
+
+
+def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
+    tmp_path: Path, dynadiff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("diffusers")
+    from dynadiff.training import recipe
+
+    def interrupted(_: recipe.Recipe) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "train_recipe", interrupted)
+    code, said, wrong = dynadiff("train", "--out", tmp_path / "out", "--store", tmp_path, "--generator", "embedded")
+    assert (code, wrong) == (130, "")
+    assert (
+        said
+        == f"interrupted: {tmp_path}/out keeps what was learnt until the last checkpoint; --resume goes on from there\n"
+    )
