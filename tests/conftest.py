@@ -158,6 +158,23 @@ def files_of() -> Callable[[Path], dict[str, bytes]]:
     return lambda folder: {p.name: p.read_bytes() for p in sorted((folder / "reconstructions").glob("*.png"))}
 
 
+@pytest.fixture
+def interrupted(monkeypatch) -> None:
+    """Somebody presses Ctrl-C when ten volumes have come to a decode."""
+    from realtime.decoding import session
+
+    class Keyboard(session.Reporter):
+        presses = 1
+
+        def __call__(self, view):
+            super().__call__(view)
+            if view.received == 10 and self.presses:
+                self.presses = 0
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "Reporter", Keyboard)
+
+
 class ListedFeed:
     """A feed without a network: hands out messages, then nothing."""
 

@@ -165,10 +165,7 @@ class RunDecoder:
         alarm = f"not recorded: {self._record.stopped}" if self._record.stopped else ""
         silent = self._now() - self._heard
         note = f"no volume for {silent:.0f} s" if silent > SILENT_TRS * self._start.tr else self._note
-        if (note, alarm) != (
-            self._view.note,
-            self._view.alarm,
-        ):  # a view is a new object only where there is something new to see
+        if (note, alarm) != (self._view.note, self._view.alarm):  # a view is a new object only where something is new
             self._view = replace(self._view, note=note, alarm=alarm)
         self._watch(self._view)
 

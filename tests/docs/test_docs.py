@@ -27,6 +27,7 @@ OUTPUTS = {
 }  # fmt: skip
 TO_COME = {"realtime/scanner/"}  # said to be planned: take the word back once it is there
 NOT_COMMANDS = ("<!-- packages -->", "<!-- floors -->")  # blocks whose lines begin with the name of a package
+USAGE_ERROR = typer.BadParameter.__mro__[1]  # click's, or that of the copy of click that typer brings
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>[^\n]*)\n(?P<text>.*?)\n```", re.DOTALL)
 
 
@@ -103,7 +104,7 @@ def check_ours(words: list[str], whole: bool) -> None:
     if whole and "…" not in words:
         try:
             command.make_context(words[1], words[2:])
-        except Exception as wrong:  # of the kinds that click has, which typer may bring itself
+        except USAGE_ERROR as wrong:
             raise AssertionError(f"{' '.join(words)}: {wrong}") from wrong
         return
     unknown = {word.partition("=")[0] for word in words[2:] if word.startswith("--")} - options_of(command)

@@ -151,22 +151,9 @@ def test_a_wrong_option_exits_with_2(arguments, realtime):
 
 
 def test_an_interrupt_exits_with_130_and_says_what_is_kept_and_how_to_go_on(
-    realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
+    realtime, feed_of, interrupted, make_run, make_decoder, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
-
-    class Keyboard(session.Reporter):
-        """Somebody presses Ctrl-C when ten volumes have come."""
-
-        presses = 1
-
-        def __call__(self, view):
-            super().__call__(view)
-            if view.received == 10 and self.presses:
-                self.presses = 0
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(session, "Reporter", Keyboard)
     code, out, err = realtime("decode", "--connect", feed_of(make_run()), "--out", tmp_path / "out", "--headless")
     assert (code, err) == (130, "")
     assert [line for line in out.splitlines() if line.startswith("interrupted: ")] == [

@@ -56,20 +56,11 @@ def test_the_second_process_ends_when_decoding_fails(tree, decoder, monkeypatch,
         demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=io.StringIO()))
 
 
-def test_an_interrupted_demo_says_what_is_kept_and_that_its_feed_is_gone(tree, decoder, monkeypatch, tmp_path):
+def test_an_interrupted_demo_says_what_is_kept_and_that_its_feed_is_gone(
+    tree, decoder, interrupted, monkeypatch, tmp_path
+):
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: decoder)
     monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
-
-    class Keyboard(session.Reporter):
-        presses = 1
-
-        def __call__(self, view):
-            super().__call__(view)
-            if view.received == 10 and self.presses:
-                self.presses = 0
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(session, "Reporter", Keyboard)
     said = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
         demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=said))
