@@ -20,7 +20,7 @@ from rich.table import Table
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
 from dynadiff.engines.contract import Decoder
-from dynadiff.engines.open import KINDS, open_decoder
+from dynadiff.engines.open import check_kind, open_decoder
 from dynadiff.recordings.masks import Masker
 from dynadiff.recordings.nsd_facts import SHAPE_1, TR, VOLUMES, VOXELS_1
 from dynadiff.signal.cleaning import Cleaning
@@ -56,8 +56,9 @@ def bench(engine: str, model: Path, path: Path | None, console: Console, against
 
     ``against_torch`` builds the engine where there is none, and holds it against PyTorch first.
     """
-    if engine not in KINDS:
-        raise UserError(f"there is no engine {engine!r}: choose one of {', '.join(KINDS)}")
+    check_kind(engine)
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} for the figures: give --json a file in one that is there")
     content: dict[str, object] = {"versions": versions()}
     with built(engine, model, console) if against_torch else nullcontext(model) as folder:
         decoder = open_decoder(engine, folder)

@@ -7,7 +7,7 @@ import typer
 
 from dynadiff.base import commands
 from dynadiff.base.errors import UserError
-from dynadiff.base.numbers import numbers
+from dynadiff.base.numbers import number, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def decode(
 @app.command()
 def replay(
     subject: Annotated[
-        str | None, typer.Option(help="Of an NSD tree, 1 without it; of --bold, where its name does not say.")
+        str | None, typer.Option(help="Of an NSD tree, 1 without it; of --bold, if its name does not say.")
     ] = None,
     session: Annotated[int | None, typer.Option(help="Scan session of an NSD tree; 1 without it.")] = None,
     run: Annotated[int | None, typer.Option(help="File number of the run in its session; 12 without it.")] = None,
@@ -113,32 +113,35 @@ def replay(
 ) -> None:
     """Serve a run as a scanner would; it begins when a decoder is there."""
     from realtime.feed.keys import feed_keys
-    from replay.server import serve
+    from replay.server import check_address, serve
     from replay.sources import Nifti, bold_messages, folder_messages, nsd_messages
 
     console = _console()
     if bold is not None and recording is not None:
         raise UserError("--bold and --recording are two runs: give one of them")
-    if bold is None and (mask or events or tr or any_space):
+    if bold is None and (mask or events or tr is not None or any_space):
         raise UserError("--mask, --events, --tr and --any-space belong to a NIfTI file: give it with --bold")
-    if (bold or recording) and (root or session or run):
+    if (bold or recording) and (root, session, run) != (None, None, None):
         raise UserError("--root, --session and --run belong to an NSD tree: leave them out, or --bold and --recording")
     if recording and (subject or dummies):
         raise UserError("a recording says whose it is and which volumes are dummies: leave out --subject and --dummies")
+    own_keys = feed_keys(keys) if keys else None
+    check_address(bind, own_keys is not None)
     if bold is not None:
         nifti = Nifti(bold, mask, events, tr, subject, any_space)
         messages = bold_messages(nifti, speed, dummies, console.print)
     elif recording is not None:
         messages = folder_messages(recording, speed)
     else:
-        (whose,) = numbers("--subject", subject or "1")
+        whose = number("--subject", subject or "1")
+        which = 1 if session is None else session, 12 if run is None else run
         with console.status("looking for the run; the phantom's is made on first use"):
-            messages = nsd_messages(root, whose, session or 1, run or 12, speed, dummies)
+            messages = nsd_messages(root, whose, *which, speed, dummies)
 
     def ready(address: str) -> None:
         console.print(f"serving at {address}, waiting for a decoder")
 
-    confirmed = serve(messages, bind, keys=feed_keys(keys) if keys else None, wait_for=wait_for, ready=ready)
+    confirmed = serve(messages, bind, keys=own_keys, wait_for=wait_for, ready=ready)
     console.print(f"the run was received whole by: {', '.join(confirmed)}")
 
 
@@ -147,8 +150,8 @@ def phantom(
     root: Annotated[Path, typer.Option(help="Folder for the tree, new or begun before.")],
     subjects: Annotated[str, typer.Option(help="As 1,2 or 1-4.")] = "1,2",
     sessions: Annotated[str, typer.Option(help="As 1 or 1-3.")] = "1",
-    runs: Annotated[int, typer.Option(min=1, help="How many task runs of each session.")] = 12,
-    seed: Seed = 0,
+    runs: Annotated[str, typer.Option(help="Task runs of each session, as 1 or 1-3; a session has 12.")] = "1-12",
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn: another one is another phantom.")] = 0,
 ) -> None:
     """Write a synthetic NSD tree."""
     from dynadiff.phantom.tree import write_tree
@@ -159,7 +162,7 @@ def phantom(
         if done % max(total // 10, 1) == 0:
             console.print(f"{done} of {total}: {name}", highlight=False)
 
-    chosen = numbers("--subjects", subjects), numbers("--sessions", sessions), range(1, runs + 1)
+    chosen = numbers("--subjects", subjects), numbers("--sessions", sessions), numbers("--runs", runs)
     write_tree(root, *chosen, seed, say)
     console.print(f"written: {root}", soft_wrap=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dynadiff.base.errors import UserError
+from dynadiff.engines.open import check_engine
 from dynadiff.phantom.tree import ensure_phantom
 from realtime.decoding.options import Options
 from realtime.decoding.session import check_place, decode_feed
@@ -25,6 +26,7 @@ STOP_S = 20.0  # for the second process to come to its end
 
 def demo(options: Options, speed: float, headless: bool, console: Console) -> tuple[Path, Json]:
     """Serve and decode; the folder and the summary. Raises UserError, also for the second process."""
+    check_engine(options.engine, Path(options.model))
     if check_place(options, headless) is not None and options.out is not None:
         check_empty(options.out)  # a demo is a new run and cannot go on with an unfinished one
     with console.status("making the phantom's run, once"):

@@ -164,7 +164,7 @@ class _Server:
 @contextmanager
 def _listening(bind: str, keys: Keys | None) -> Iterator["zmq.Socket[bytes]"]:
     """A ROUTER at the address; with keys one that nobody can speak to without a key that is allowed."""
-    _check_address(bind, keys is not None)
+    check_address(bind, keys is not None)
     with zmq.Context() as context, _guarded(context, keys), context.socket(zmq.ROUTER) as socket:
         if keys is not None:
             socket.curve_server = True
@@ -200,8 +200,8 @@ def _guarded(context: "zmq.Context[zmq.Socket[bytes]]", keys: Keys | None) -> It
         guard.stop()
 
 
-def _check_address(bind: str, encrypted: bool) -> None:
-    """Without keys consumers are neither known nor encrypted to, so they must be on this machine."""
+def check_address(bind: str, encrypted: bool) -> None:
+    """Without keys consumers are neither known nor encrypted to, so they must be on this machine; else UserError."""
     if not is_address(bind, listening=True):
         raise UserError(f"a feed cannot listen at {bind}: give an address as tcp://127.0.0.1:5560.")
     if not encrypted and not is_local(bind):

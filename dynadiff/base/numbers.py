@@ -17,6 +17,13 @@ def numbers(option: str, text: str) -> list[int]:
     return sorted({number for span in spans for number in span})
 
 
+def number(option: str, text: str) -> int:
+    """The one number of ``12``. Raises UserError naming the option."""
+    if not text.isdecimal():
+        raise UserError(f"{option} {text} is no number: give one, as 1")
+    return int(text)
+
+
 def spelled(numbers: Sequence[int]) -> str:
     """``1,2,5-7`` for 1, 2, 5, 6, 7: the inverse of `numbers`, for at least one of them, in order."""
     starts = [k for k, number in enumerate(numbers) if k == 0 or number != numbers[k - 1] + 1]

@@ -27,8 +27,7 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
 
     ``threads`` bounds the cores a CPU engine uses, 0 for all of them.
     """
-    if kind not in KINDS:
-        raise UserError(f"there is no engine {kind!r}: choose one of {', '.join(KINDS)}")
+    check_kind(kind)
     if kind in ("torch", "torch-compiled"):
         needed = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
         if not needed:
@@ -53,6 +52,21 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
     wanted = sampler.over(manifest)
     engine = engine if wanted == manifest else make(wanted)
     return Decoder(engine, wanted, mask, stored_affine(home), _scorer(home, manifest))
+
+
+def check_kind(kind: str) -> None:
+    """UserError for an engine that there is not."""
+    if kind not in KINDS:
+        raise UserError(f"there is no engine {kind!r}: choose one of {', '.join(KINDS)}")
+
+
+def check_engine(kind: str, folder: Path) -> None:
+    """UserError where `open_decoder` would find nothing to open; imports no runtime."""
+    check_kind(kind)
+    if kind not in ("torch", "torch-compiled"):
+        Manifest.load(engine_home(kind, folder))
+    elif not (folder / "model.json").is_file():
+        raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`")
 
 
 def _scorer(home: Path, manifest: Manifest) -> Features | None:

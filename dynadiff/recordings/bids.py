@@ -26,12 +26,11 @@ def bids_run(
     events_path: Path | None = None,
     tr: float | None = None,
     stimuli_root: Path | None = None,
-    subject: str | None = None,
 ) -> Run:
     """One run. ``events_path`` defaults to the ``_events.tsv`` beside it; without one there are no events.
 
     The TR (seconds) is ``tr``, else RepetitionTime of the sidecar, else the header's. Stimuli lie in
-    ``stimuli_root``, else in ``stimuli/`` of the data set. Whose brain it is says ``subject``, else the name. A name
+    ``stimuli_root``, else in ``stimuli/`` of the data set. Whose brain it is says the name: one
     without entities gives an empty subject, session 1 and run 1; a session is the number that ends its label.
     Raises UserError for whatever is missing or malformed.
     """
@@ -49,7 +48,7 @@ def bids_run(
 
     return Run(
         name=name,
-        subject=_entity(name, "sub") if subject is None else subject,
+        subject=_entity(name, "sub"),
         session=_number(_entity(name, "ses")),
         run=_number(_entity(name, "run")),
         tr=bold.tr,

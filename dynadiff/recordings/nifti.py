@@ -119,6 +119,8 @@ def _header_tr(header: Any, path: Path) -> float | None:
 
 def open_image(path: Path) -> Any:
     """The NIfTI image in ``path``, its data unread."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give one NIfTI file of it (.nii or .nii.gz).")
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a NIfTI file (.nii or .nii.gz).")
     with reading(path):

@@ -7,6 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def plain_subject(label: str) -> str:
+    """Subject labels of NSD and BIDS as one: subj01, sub-01, 01 and 1 are 1."""
+    return label.removeprefix("sub-").removeprefix("subj").lstrip("0")
+
+
 @dataclass(frozen=True)
 class Event:
     """One picture on the screen of the scanner."""

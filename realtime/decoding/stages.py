@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Decoder, Manifest
 from dynadiff.recordings.masks import Masker, check_space
+from dynadiff.recordings.run import plain_subject
 from dynadiff.signal.windows import OnlineWindows, Window, WindowSpec
 from realtime.feed.wire import RunStart, Volume
 
@@ -71,7 +72,7 @@ def check_run(start: RunStart, decoder: Decoder, any_space: bool = False) -> Non
     ``any_space`` takes the user's word that the voxels are the right ones, wherever the header says they are.
     """
     manifest, mask = decoder.manifest, decoder.mask
-    if _plain(start.subject) != _plain(manifest.subject):
+    if plain_subject(start.subject) != plain_subject(manifest.subject):
         raise UserError(
             f"the run is of subject {start.subject} and the engine of subject {manifest.subject}: "
             "give the engine trained on this subject with --model"
@@ -89,11 +90,6 @@ def check_run(start: RunStart, decoder: Decoder, any_space: bool = False) -> Non
     if not any_space:
         advice = "give the engine of this acquisition with --model, or --any-space if the voxels are the right ones"
         check_space(np.array(start.affine), decoder.affine, mask.shape, f"run {start.name}", advice)
-
-
-def _plain(subject: str) -> str:
-    """Subject labels of NSD and BIDS as one: subj01, sub-01, 01 and 1 are 1."""
-    return subject.removeprefix("sub-").removeprefix("subj").lstrip("0")
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -30,9 +30,9 @@ def test_keys_are_made_for_those_who_are_named(consumers, tmp_path):
 
 
 def test_a_phantom_of_one_run_is_written(tmp_path):
-    done = realtime("phantom", "--root", tmp_path / "tree", "--subjects", 1, "--runs", 1)
+    done = realtime("phantom", "--root", tmp_path / "tree", "--subjects", 1, "--runs", "2")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 of 1: subject 1 session 1 run 1" in done.stdout
+    assert "1 of 1: subject 1 session 1 run 2" in done.stdout
     assert len(list((tmp_path / "tree").rglob("*.nii.gz"))) > 1
 
 

@@ -128,10 +128,21 @@ def test_a_model_for_another_brain_is_refused(realtime, feed_of, make_run, make_
         (["replay", "--any-space"], "belong to a NIfTI file"),
         (["phantom", "--root", "tree", "--subjects", "one"], "--subjects one is no list of numbers"),
         (["phantom", "--root", "tree", "--subjects", "9"], "no subject 9"),
+        (["phantom", "--root", "tree", "--runs", "1-13"], "no task run 13"),
+        (["replay", "--bold", "."], ". is a folder: give one NIfTI file of it"),
+        (["replay", "--subject", "1,2"], "--subject 1,2 is no number"),
+        (["replay", "--session", "0"], "subject 1 has no session 0"),
+        (["replay", "--dummies", "226"], "has 226 volumes and 226 dummies are declared"),
+        (["replay", "--bind", "tcp://192.0.2.1:5560"], "without keys"),
+        (["replay", "--keys", "nowhere"], "nowhere"),
+        (["bench", "--json", "nowhere/figures"], "there is no folder nowhere"),
+        (["demo", "--headless", "--model", "nowhere"], "nowhere"),
+        (["demo", "--headless", "--engine", "torch", "--model", "nowhere"], "nowhere"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, said, realtime, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     (tmp_path / "something").touch()
@@ -141,6 +152,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, said, realtime, mo
     assert said in err
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
+    written = {path.name for path in (*tmp_path.iterdir(), *tmp_path.glob("cache/dynadiff-realtime"))}
+    assert written - {"cache"} == {"something"}  # no phantom was made; libraries keep a cache too
 
 
 @pytest.mark.parametrize("arguments", [["decode", "--nonsense"], ["replay", "--speed", "-1"], ["nonsense"]])
@@ -257,6 +270,12 @@ def test_any_nifti_is_replayed_once_its_subject_is_known_and_dummies_may_be_decl
     with pytest.raises(UserError, match=r"run3\.nii\.gz does not say whose brain it is: give --subject"):
         bold_messages(Nifti(plain_nifti), 0, 0, print)
     start, *_ = (m for _, m in bold_messages(Nifti(plain_nifti, subject="7"), 0, 4, print))
+    named = plain_nifti.rename(plain_nifti.with_name("sub-07_run-03_bold.nii.gz"))
+    with pytest.raises(UserError, match=r"is of subject 07 by its name and not of 8: leave out --subject"):
+        bold_messages(Nifti(named, subject="8"), 0, 0, print)
+    first, *_ = (m for _, m in bold_messages(Nifti(named, subject="7"), 0, 0, print))
+    assert first.subject == "07"
+    named.rename(plain_nifti)
     assert (start.subject, start.dummies, start.n_volumes) == ("7", 4, 30)
     with pytest.raises(UserError, match="30 volumes and 30 dummies are declared"):
         bold_messages(Nifti(plain_nifti, subject="7"), 0, 30, print)

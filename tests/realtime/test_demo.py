@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Decoder
 from dynadiff.recordings.nsd import NSD
@@ -34,7 +35,7 @@ def test_a_whole_run_comes_through_both_processes(tree, decoder, monkeypatch, tm
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: decoder)
     monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
     said = io.StringIO()
-    folder, _ = demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=said))
+    folder, _ = demo.demo(Options(model=str(EMBEDDED), out=tmp_path / "out"), 0, True, Console(file=said))
     summary = json.loads((folder / "summary.json").read_text())
     counts = ("volumes_expected", "volumes_received", "windows", "reconstructions", "skipped")
     assert [summary[name] for name in counts] == [226, 226, 221, 221, 0]
@@ -53,7 +54,7 @@ def test_the_second_process_ends_when_decoding_fails(tree, decoder, monkeypatch,
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: other)
     monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
     with pytest.raises(UserError, match="engine of subject 02"):
-        demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=io.StringIO()))
+        demo.demo(Options(model=str(EMBEDDED), out=tmp_path / "out"), 0, True, Console(file=io.StringIO()))
 
 
 def test_an_interrupted_demo_says_what_is_kept_and_that_its_feed_is_gone(
@@ -63,7 +64,7 @@ def test_an_interrupted_demo_says_what_is_kept_and_that_its_feed_is_gone(
     monkeypatch.setattr(demo, "ensure_phantom", lambda *chosen: tree)
     said = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        demo.demo(Options(out=tmp_path / "out"), 0, True, Console(file=said))
+        demo.demo(Options(model=str(EMBEDDED), out=tmp_path / "out"), 0, True, Console(file=said))
     kept, ends = said.getvalue().splitlines()[-2:]
     assert kept.startswith(f"interrupted: {tmp_path / 'out'} keeps what was received")
     assert ends == "the feed of a demo ends with it: start another demo, with another --out"
