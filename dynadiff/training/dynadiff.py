@@ -35,6 +35,7 @@ __all__ = ["PRESETS", "Training", "train", "warm_start"]
 
 WARM_LR, WARM_BATCH, WARM_UP = 1e-3, 256, 100
 LOOKED_AT, SHEET = 256, 16  # unseen trials of which the loss, and the pictures, are looked at
+WATCH_EVERY = 100  # steps
 BATCH = 64  # pictures or windows that are only looked at, at a time
 
 
@@ -60,7 +61,7 @@ def warm_start(
         model.brain.train()
 
     model.brain.train()
-    stage = Stage("warm start", warm, work, origin=_origin(model))
+    stage = Stage("warm start", warm, work, watch_every=WATCH_EVERY, origin=_origin(model))
     fit(stage, Regression(model), {"brain": model.brain}, source, accelerator, watch)
     model.brain.eval()
 
@@ -72,7 +73,7 @@ def train(
     """Train in place, or go on from ``work/dynadiff.safetensors``; the log goes there, sheets to ``samples`` beside.
 
     Trials are those of one subject, or of every subject of a `SharedModel` by name. ``unseen`` ones are only looked at:
-    their loss and pictures are written every few hundred steps. ``encoder`` is what the anchor needs, if there is one.
+    their loss and pictures are written every hundred steps and at the end. ``encoder`` is what the anchor needs, if there is one.
     Raises UserError as `dynadiff.training.fit.fit` does.
     """
     accelerator = accelerator or open_accelerator(config)
@@ -89,7 +90,7 @@ def train(
     parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Trained(model)}
     objective = Objective(model, config)
     watch = _watch(model, objective, unseen, config, accelerator)
-    stage = Stage("dynadiff", config, work, tensorboard, _origin(model))
+    stage = Stage("dynadiff", config, work, tensorboard, WATCH_EVERY, _origin(model))
     model.brain.train()
     fit(stage, objective, parts, source, accelerator, watch)
     model.brain.eval()

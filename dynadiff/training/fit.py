@@ -31,7 +31,6 @@ from dynadiff.trials.batches import ItemSource
 
 CHECKPOINT_EVERY = 250  # steps
 LOG_EVERY = 50
-WATCH_EVERY = 100
 ANYHOW = ("micro_batch", "gradient_checkpointing")  # choices of layout: a run may go on with others
 
 
@@ -46,6 +45,7 @@ class Stage:
     choices: Training
     work: Path
     tensorboard: bool = False
+    watch_every: int = 100  # steps
     origin: Mapping[str, str] = field(default_factory=dict)
 
     def begun_with(self) -> dict[str, Any]:
@@ -68,8 +68,9 @@ def fit(
 ) -> None:  # fmt: skip
     """Train what is trainable in ``objective``, or go on from the stage's checkpoint; ``parts`` are what it holds.
 
-    ``watch(steps done, log)`` is called every `WATCH_EVERY` steps, on the main process. Raises UserError, naming step
-    and runs, when a loss is no number; the last checkpoint stays.
+    ``watch(steps done, log)`` is called every ``watch_every`` steps and after the last, on the main process; the first
+    step and the last are always in the log. Raises UserError, naming step and runs, when a loss is no number; the last
+    checkpoint stays.
     """
     config = stage.choices
     trained = [p for p in objective.parameters() if p.requires_grad]
@@ -93,11 +94,12 @@ def fit(
         loss, norm = _step(stage, ready, wrapped, source, accelerator, passes, step)
         schedule.step()
         average.update()
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == config.steps:
+        last = step + 1 == config.steps
+        if (step + 1) % CHECKPOINT_EVERY == 0 or last:
             _save(stage, step + 1, kept, optimiser, accelerator)
-        if log is not None and (step + 1) % LOG_EVERY == 0:
+        if log is not None and ((step + 1) % LOG_EVERY == 0 or step == 0 or last):
             log.scalars(step + 1, loss=loss, gradient=norm)
-        if log is not None and (step + 1) % WATCH_EVERY == 0:
+        if log is not None and ((step + 1) % stage.watch_every == 0 or last):
             with average.in_place():
                 watch(step + 1, log)
     average.settle()

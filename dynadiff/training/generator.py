@@ -69,7 +69,7 @@ SHEET, SHEET_EVERY = 16, 500  # pictures that are looked at, and steps between t
 def _stage(name: str, choices: Training, config: GeneratorTraining, out: Path) -> Stage:
     """Its checkpoint is gone on from with the same numbers only, those of the scenes and the tokens included."""
     own = {key: str(value) for key, value in asdict(config).items() if key != "vae"}
-    return Stage(name, choices, out / "work", origin=own)
+    return Stage(name, choices, out / "work", watch_every=SHEET_EVERY, origin=own)
 
 
 def train_generator(config: GeneratorTraining, out: Path) -> None:
@@ -208,11 +208,10 @@ def _watch(generator: Generator, encoder: ImageEncoder) -> Callable[[int, Log], 
 
     @torch.no_grad()
     def watch(step: int, log: Log) -> None:
-        if step % SHEET_EVERY == 0:
-            device = generator.unet.device
-            tokens = encoder.to(device)(to_unit(seen.to(device))).float()
-            painted = paint(generator, tokens, range(SHEET), Sampling(guidance=2.0))
-            mean, _ = posterior(generator, to_unit(seen.to(generator.vae.device)))
-            log.sheet(step, [seen.numpy(), to_pixels(decode_latents(generator, mean)).cpu().numpy(), painted])
+        device = generator.unet.device
+        tokens = encoder.to(device)(to_unit(seen.to(device))).float()
+        painted = paint(generator, tokens, range(SHEET), Sampling(guidance=2.0))
+        mean, _ = posterior(generator, to_unit(seen.to(generator.vae.device)))
+        log.sheet(step, [seen.numpy(), to_pixels(decode_latents(generator, mean)).cpu().numpy(), painted])
 
     return watch

@@ -85,7 +85,7 @@ def train_vae(generator: Generator, pictures: Tensor, config: VaeTraining, out: 
     """Pixels and their differences (edges) through latents with fixed noise; then scaled to unit variance."""
     vae = generator.vae.to(memory_format=torch.channels_last)
     origin = {"prior": str(config.prior), "noise": str(config.noise), "pictures": str(len(pictures))}
-    stage = Stage("vae", config.choices(config.steps, config.batch, config.lr), out / "work", origin=origin)
+    stage = Stage("vae", config.choices(config.steps, config.batch, config.lr), out / "work", watch_every=SHEET_EVERY, origin=origin)
     objective = Reconstruction(generator, config.noise, config.prior, picture_error)
     watch = _watch(generator, pictures)
     fit(stage, objective, {"vae": vae}, RandomPictures({"pictures": pictures}), accelerator, watch)
@@ -101,9 +101,8 @@ def sharpen(
     parts = decoding_half(generator)
     for part in parts.values():
         part.requires_grad_(True).train()
-    stage = Stage(
-        "decoder", config.choices(config.sharpen_steps, config.sharpen_batch, config.sharpen_lr), out / "work"
-    )
+    choices = config.choices(config.sharpen_steps, config.sharpen_batch, config.sharpen_lr)
+    stage = Stage("decoder", choices, out / "work", watch_every=SHEET_EVERY)
     source = RandomPictures({"pictures": pictures, "mean": latents[0], "deviation": latents[1]})
     fit(stage, Sharpening(generator), parts, source, accelerator, _watch(generator, pictures))
     for part in parts.values():
@@ -136,10 +135,9 @@ def _watch(generator: Generator, pictures: Tensor) -> Callable[[int, Log], None]
 
     @torch.no_grad()
     def watch(step: int, log: Log) -> None:
-        if step % SHEET_EVERY == 0:
-            x = to_unit(pictures[:SHEET].to(generator.vae.device))
-            y = decode_latents(generator, posterior(generator, x)[0])
-            log.scalars(step, l1=F.l1_loss(y, x).item())
-            log.sheet(step, [to_pixels(p).cpu().numpy() for p in (x, y)])
+        x = to_unit(pictures[:SHEET].to(generator.vae.device))
+        y = decode_latents(generator, posterior(generator, x)[0])
+        log.scalars(step, l1=F.l1_loss(y, x).item())
+        log.sheet(step, [to_pixels(p).cpu().numpy() for p in (x, y)])
 
     return watch

@@ -219,9 +219,19 @@ def test_latents_are_computed_once_and_of_these_pictures(tmp_path: Path, trials:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_short_run_leaves_its_first_and_last_step_and_a_sheet(
+    tmp_path: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynadiff.training.fit.LOG_EVERY", 50)
+    train(a_model(), trials, trials, SHORT, tmp_path / "work")
+    lines = [json.loads(line) for line in (tmp_path / "work" / "dynadiff.jsonl").read_text().splitlines()]
+    assert [(line["step"], list(line)[1]) for line in lines] == [(1, "loss"), (4, "loss"), (4, "unseen")]
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["dynadiff-00004.png"]
+
+
 def test_tensorboard_gets_numbers_and_pictures(tmp_path: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    monkeypatch.setattr("dynadiff.training.fit.WATCH_EVERY", 2)
+    monkeypatch.setattr("dynadiff.training.dynadiff.WATCH_EVERY", 2)
     train(a_model(), trials, trials, SHORT, tmp_path / "work", tensorboard=True)
     events = loading.EventAccumulator(str(tmp_path / "work" / "tensorboard" / "dynadiff"))
     events.Reload()
