@@ -23,7 +23,8 @@ from dynadiff.assets import EMBEDDED
 from dynadiff.base.random import initial_noise
 from dynadiff.engines.contract import Decoder, paint
 from dynadiff.engines.open import open_decoder
-from exporters.onnx import Graphs, export_onnx
+from exporters.choices import Graphs
+from exporters.onnx import export_onnx
 
 OPSETS = (20, 23)
 Turn = Callable[[], object]

@@ -71,12 +71,13 @@ def model_of(*parts: str) -> Any:
 def export(folder: Path, name: str) -> Facts:
     from dynadiff.networks.adapters import merge_lora
     from exporters import onnx
+    from exporters.choices import Graphs
 
     model = model_of(name)
     merge_lora(model.generator.unet)
     path = folder / f"{name}.onnx"
     {"brain": onnx.write_brain, "step": onnx.write_step, "decoder": onnx.write_decoder}[name](
-        model, path, onnx.Graphs(precision="half")
+        model, path, Graphs(precision="half")
     )
     data = path.with_suffix(".data")
     return {"graph_MB": megabytes(path), "data_MB": megabytes(data) if data.exists() else 0.0, "checked": True}

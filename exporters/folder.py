@@ -32,12 +32,17 @@ def write_engine(out: Path, fill: Fill, say: Say = print, needed: int = 0) -> Ma
         return place_engine(out, fill, needed)
 
 
+def check_place(out: Path) -> None:
+    """UserError where something else than an engine is there."""
+    if out.exists() and not (out / MANIFEST).exists():
+        raise UserError(f"{out} exists and is no engine folder: give --out another name")
+
+
 @contextmanager
 def building(out: Path, say: Say = print) -> Iterator[None]:
     """The right to write ``out``, waited for while another process has it."""
     out = out.resolve()
-    if out.exists() and not (out / MANIFEST).exists():
-        raise UserError(f"{out} exists and is no engine folder: give --out another name")
+    check_place(out)
     with ExitStack() as held:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ Knows models; knows nothing of runtimes and streams.
 import logging
 import shutil
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,35 +30,14 @@ from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import generator_folder, load_model
 from dynadiff.recordings.masks import MASK, save_mask
+from exporters.choices import FLOAT, Graphs
 from exporters.folder import EXPORTER, Say, write_engine
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, VaeDecoder
 from exporters.identity import graph_digests, onnx_networks, weight_digests
 from exporters.precision import Reach, audit, halve
 
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # torchvision is not needed
-OPSETS = (18, 20, 23)
 DTYPES = {"float": torch.float32, "half": torch.float16}
-
-
-@dataclass(frozen=True)
-class Graphs:
-    """How graphs are written. Raises UserError for a precision or an opset that is not offered.
-
-    Opset 23 has attention and group normalisation as one node each; some execution providers need 18 or 20.
-    """
-
-    precision: str = "float"  # or half
-    opset: int = 23
-    external: int = 256 << 20  # bytes of weights from which on they go into a file of their own; protobuf ends at 2 GB
-
-    def __post_init__(self) -> None:
-        if self.precision not in DTYPES:
-            raise UserError(f"there is no precision {self.precision!r}: choose one of {', '.join(DTYPES)}")
-        if self.opset not in OPSETS:
-            raise UserError(f"opset {self.opset} is not offered: choose one of {', '.join(map(str, OPSETS))}")
-
-
-FLOAT = Graphs()
 
 
 class Scorer(nn.Module):

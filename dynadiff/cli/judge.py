@@ -6,18 +6,27 @@ from typing import Annotated
 import typer
 
 from dynadiff.base.errors import UserError
-from dynadiff.cli.options import Model, Root, Subject, model_or_embedded, need_torch, say, tree_or_phantom
+from dynadiff.cli.options import Model, Root, Subject, check_tree, model_or_embedded, need_torch, say, tree_or_phantom
 
 RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
 NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
 
 
-def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed: int = 0) -> None:
+def evaluate(
+    model: Model = None,
+    root: Root = None,
+    subject: Subject = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise that every picture starts from.")] = 0,
+) -> None:
     """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
+    folder, needs = model_or_embedded(model), {subject: None}
     need_torch()
+    check_tree(root, needs)
     from dynadiff.evaluation.report import print_evaluation
+    from dynadiff.networks.model_folder import load_config
 
-    print_evaluation(model_or_embedded(model), tree_or_phantom(root, subject), subject, seed)
+    load_config(folder)  # before a phantom is made
+    print_evaluation(folder, tree_or_phantom(root, needs), subject, seed)
 
 
 def study(
@@ -31,7 +40,7 @@ def study(
     data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby, miyawaki).")] = None,
     out: Annotated[Path, typer.Option(help="Where it keeps what it has done.")] = Path("studies"),
     root: Root = None,
-    subject: Subject = 1,
+    subject: Annotated[int | None, typer.Option(help="Whose brain (phantom); 1 without it.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A minute, to see that it runs: its figures mean nothing.")
     ] = False,
@@ -41,13 +50,18 @@ def study(
         raise UserError(f"there is no study {name!r}: choose {', '.join(NAMES[:-1])} or {NAMES[-1]}")
     if name in RECORDED and data is None:
         raise UserError(f"the {name} study needs the recording: give its folder with --data")
+    if data is not None and not data.is_dir():
+        raise UserError(f"there is no folder {data}: give the folder of the recording with --data")
+    _check_options(name, {"--data": data, "--root": root, "--subject": subject, "--quick": quick})
+    whose = 1 if subject is None else subject
+    check_tree(root, {whose: None} if name == "phantom" else {})
     if name != "phantom":
         need_torch()
     if name == "phantom":
         from dynadiff.studies.phantom import SESSIONS
         from dynadiff.studies.report import print_phantom
 
-        print_phantom(tree_or_phantom(root, subject, SESSIONS), subject)
+        print_phantom(tree_or_phantom(root, {whose: SESSIONS}), whose)
     elif name in RECORDED and data is not None:
         from dynadiff.studies.haxby import print_haxby
         from dynadiff.studies.miyawaki import print_miyawaki
@@ -59,8 +73,16 @@ def study(
     else:
         from dynadiff.studies.ablations import study_named
         from dynadiff.studies.report import print_study
-        from dynadiff.studies.running import run_study
+        from dynadiff.studies.running import check_begun, run_study
 
         asked = study_named(name, quick)
-        trees = [tree_or_phantom(root, whose, sessions) for whose, sessions in asked.needs().items()]
-        print_study(asked, run_study(asked, trees[0], out / asked.name, say))
+        check_begun(asked, out / asked.name)
+        print_study(asked, run_study(asked, tree_or_phantom(root, asked.needs()), out / asked.name, say))
+
+
+def _check_options(name: str, given: dict[str, object]) -> None:
+    """UserError for an option that says nothing to this study."""
+    own = {"phantom": ("--root", "--subject"), "haxby": ("--data",), "miyawaki": ("--data", "--quick")}
+    known = own.get(name, ("--root", "--quick"))
+    if idle := [option for option, value in given.items() if value not in (None, False) and option not in known]:
+        raise UserError(f"{idle[0]} says nothing to the {name} study, which takes {' and '.join(known)}: leave it out")

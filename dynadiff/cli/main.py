@@ -3,9 +3,10 @@
 import typer
 
 from dynadiff.base import commands
+from dynadiff.cli.data import import_, prepare
 from dynadiff.cli.export import export
 from dynadiff.cli.judge import evaluate, study
-from dynadiff.cli.train import import_, prepare, train
+from dynadiff.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,13 +1,14 @@
 """What several commands share: options, and what stands where one is left out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynadiff.base import commands
+from dynadiff.base.errors import UserError
 
 Root = Annotated[Path | None, typer.Option(help="NSD tree; the phantom's, made on first use, without it.")]
 Subject = Annotated[int, typer.Option(help="Whose brain.")]
@@ -27,27 +28,54 @@ def need_torch() -> None:
     commands.require(("torch", "diffusers", "peft"), "train")
 
 
-def tree_or_phantom(root: Path | None, subject: int, sessions: Sequence[int] | None = None) -> Path:
-    """The tree given, or the phantom's, with these sessions of the subject or with all that NSD has of it."""
+Needs = Mapping[int, Sequence[int] | None]  # by subject, the scan sessions; None: all that NSD has of it
+
+
+def check_tree(root: Path | None, needs: Needs) -> list[tuple[int, int]]:
+    """UserError where a tree lacks a subject, or the phantom never has it; the phantom's sessions that are needed."""
+    from dynadiff.phantom.tree import check_wanted
+    from dynadiff.recordings.nsd import NSD
+    from dynadiff.recordings.nsd_facts import SESSIONS
+
+    if root is not None:
+        nsd = NSD(root)
+        for subject in needs:
+            nsd.sessions(subject)
+        return []
+    for subject, sessions in needs.items():
+        check_wanted([subject], [1] if sessions is None else sessions)
+    return [(s, k) for s, sessions in needs.items() for k in sessions or range(1, SESSIONS[s] + 1)]
+
+
+def tree_or_phantom(root: Path | None, needs: Needs) -> Path:
+    """The tree given, which has these subjects, or the phantom's, made as far as it is needed."""
+    wanted = check_tree(root, needs)
     if root is not None:
         return root
     from rich.progress import track
 
     from dynadiff.phantom.tree import cache_root, write_tree
-    from dynadiff.recordings.nsd_facts import SESSIONS
 
-    for session in track(sessions or range(1, SESSIONS.get(subject, 1) + 1), "phantom sessions"):
+    for subject, session in track(wanted, "phantom sessions"):
         write_tree(cache_root(), [subject], [session])
     return cache_root()
 
 
-def tree_of_all(root: Path | None, subjects: Sequence[int], sessions: Sequence[int] | None) -> Path:
-    """The tree of all the subjects."""
-    homes = {tree_or_phantom(root, subject, sessions) for subject in subjects}
-    return homes.pop()
-
-
-def model_or_embedded(model: Path | None) -> Path:
+def model_or_embedded(model: Path | None, engines: bool = False) -> Path:
+    """The model's folder, or where ``engines`` are taken an engine's; UserError where it is neither."""
     from dynadiff.assets import EMBEDDED
 
-    return model or EMBEDDED
+    folder = model or EMBEDDED
+    if any((folder / name).is_file() for name in ("model.json", *(["engine.json"] if engines else []))):
+        return folder
+    if shared := sorted(folder.glob("subject-*/")):
+        raise UserError(f"{folder} is a model of several subjects: give one of them, as --model {shared[0]}")
+    raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`")
+
+
+def check_new(out: Path, but: str = "") -> None:
+    """UserError where something is there already; ``but`` is what may be done beside giving another name."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give --out another name")
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: {but}give --out another name")

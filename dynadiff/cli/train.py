@@ -1,6 +1,8 @@
-"""`dynadiff train`, `prepare` and `import`: from data, or the authors' weights, to a model folder."""
+"""`dynadiff train`: from data to a model folder. All that can be wrong is said before a phantom is made."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,20 +11,17 @@ import typer
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.numbers import numbers
-from dynadiff.cli.options import (
-    AllowMissing,
-    Length,
-    Root,
-    Sessions,
-    Shift,
-    Subject,
-    need_torch,
-    tree_of_all,
-    tree_or_phantom,
-)
+from dynadiff.cli.options import AllowMissing, Root, Sessions, Shift, check_new, need_torch, say, tree_or_phantom
 
 if TYPE_CHECKING:
     from dynadiff.training.presets import Training
+    from dynadiff.training.request import Recipe
+
+# What a training of betas has no use for: its data are no windows, and its first layers no time
+NOT_OF_BETAS = (
+    "split", "offset", "length", "online", "timestep_layers", "aggregation", "blocks", "trainable", "rank", "alpha",
+    "targets",
+)  # fmt: skip
 
 
 def train(
@@ -39,7 +38,9 @@ def train(
         str,
         typer.Option(help="Diffusers folder, hub id or 'embedded'; else the pretrained model's, or one trained first."),
     ] = "generator",
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="At most so many of every stage, for a short run; --set steps=N else.")
+    ] = None,
     betas: Annotated[
         Path | None,
         typer.Option(help="Learn from these betas instead: an npz (betas, images, split), or a folder of NSD's."),
@@ -66,113 +67,141 @@ def train(
     The preset says which pictures are held out: the phantom's first session, the shared pictures of NSD.
     """
     need_torch()
-    from dynadiff.training.recipe import Recipe, train_recipe
+    from dynadiff.phantom.tree import cache_root
+    from dynadiff.training.request import Recipe
 
-    choices = _choices(preset, changes or [], {"steps": steps, "split": split, "length": length}, shift)
-    main, whose = int(os.environ.get("RANK", "0")) == 0, tuple(numbers("--subjects", subjects))
-    if main and out.exists() and any(out.iterdir()) and not resume:
-        raise UserError(f"{out} is not empty: add --resume to go on with it, or give --out another name")
-    generator = _generator(generator, pretrained)
-    if betas is not None:
-        if len(whose) > 1 or pretrained:
-            raise UserError("betas are learnt from one subject at a time and from scratch: give one with --subject")
-        _train_on_betas(betas, out, preset, choices, generator, root, whose[0])
-        return
+    changes, whose = changes or [], tuple(numbers("--subjects", subjects))
+    choices = _choices(preset, changes, {"split": split, "length": length}, shift, steps)
+    if _main() and not resume:
+        check_new(out, "add --resume to go on with it, or ")
     asked = tuple(numbers("--sessions", sessions)) if sessions else None
-    where = None if store else tree_of_all(root, whose, asked)
     recipe = Recipe(
-        preset, choices, where, whose, out, generator, store, asked, allow_missing, tensorboard, deepspeed, pretrained
+        preset,
+        choices,
+        None if store else root or cache_root(),
+        whose,
+        out,
+        _generator(generator, pretrained),
+        store,
+        asked,
+        allow_missing,
+        tensorboard,
+        deepspeed,
+        pretrained,
+        steps,
     )
-    try:
-        line = train_recipe(recipe)
-    except KeyboardInterrupt:
-        if main:
-            typer.echo(
-                f"interrupted: {out} keeps what was learnt until the last checkpoint; --resume goes on from there"
-            )
-        raise
-    if main:
-        typer.echo(f"{out}: {line}")
+    if betas is not None:
+        given = {
+            "--sessions": sessions, "--split": split, "--shift": shift, "--length": length, "--store": store,
+            "--allow-missing": allow_missing, "--tensorboard": tensorboard, "--deepspeed": deepspeed,
+            "--pretrained": pretrained,
+        }  # fmt: skip
+        _check_betas([option for option, value in given.items() if value], changes, whose, recipe.generator)
+        _train_on_betas(betas, recipe, root)
+        return
+    if root is not None and store is not None:
+        raise UserError("--root and --store are two sources of runs: give one of them")
+    _train_on_runs(recipe, root)
 
 
-def _choices(preset: str, changes: list[str], options: dict[str, object], shift: int) -> "Training":
+def _choices(
+    preset: str, changes: Sequence[str], options: dict[str, object], shift: int, at_most: int | None
+) -> "Training":
     """The preset with what was changed; an option that was given is one more change."""
     from dynadiff.training.presets import preset as named
 
     choices = named(preset, [*changes, *(f"{key}={value}" for key, value in options.items() if value)])
-    return replace(choices, offset=choices.offset + shift)
+    choices = replace(choices, offset=choices.offset + shift)
+    if at_most is None:
+        return choices
+    short = choices.at_most(at_most)
+    if _main():
+        say(
+            f"no stage takes more than {at_most} steps: the warm start {short.warm_start} of {choices.warm_start}, "
+            f"Dynadiff {short.steps} of {choices.steps}, and likewise a generator that is trained first"
+        )
+    return short
 
 
 def _generator(name: str, pretrained: Path | None) -> str:
     """As a model names it: the pretrained model's where none is given, and a folder by its whole path."""
     if pretrained and name == "generator":
-        from dynadiff.training.recipe import generator_of
+        from dynadiff.training.request import generator_of
 
         name = generator_of(pretrained)
     folder = name not in ("generator", "embedded") and Path(name).is_dir()
     return str(Path(name).resolve()) if folder else name
 
 
-def _train_on_betas(
-    betas: Path, out: Path, preset: str, choices: "Training", generator: str, root: Path | None, subject: int
-) -> None:
-    from dynadiff.evaluation.betas import judge_betas
+def _train_on_runs(recipe: "Recipe", root: Path | None) -> None:
+    from dynadiff.networks.generator_files import has_encoder, locate
+    from dynadiff.training.request import check_choices, check_data
+
+    check_choices(recipe)
+    if recipe.root is not None:
+        tree_or_phantom(root, dict.fromkeys(recipe.subjects, recipe.sessions))
+        check_data(recipe)
+    from dynadiff.training.recipe import train_recipe
+
+    with _saying_what_is_kept(recipe.out):
+        line = train_recipe(recipe)
+    if not _main():
+        return
+    say(f"{recipe.out}: {line}")
+    model = recipe.out if len(recipe.subjects) == 1 else recipe.out / f"subject-{recipe.subjects[0]:02d}"
+    say(f"log: {recipe.out}/work/dynadiff.jsonl, a file a stage beside it")
+    say(f"samples: {recipe.out}/samples")
+    tree = "" if root is None else f" --root {root}"
+    whose = "" if recipe.subjects[0] == 1 else f" --subject {recipe.subjects[0]}"
+    if has_encoder(locate(recipe.generator, recipe.out)):  # evaluate scores in its tokens
+        say(f"next: dynadiff evaluate --model {model}{tree}{whose}")
+    say(f"next: realtime decode --engine torch --model {model}")
+
+
+def _check_betas(given: Sequence[str], changes: Sequence[str], subjects: Sequence[int], generator: str) -> None:
+    """UserError for what says nothing to a training of betas, and where no generator is given."""
+    if len(subjects) > 1 or "--pretrained" in given:
+        raise UserError("betas are learnt from one subject at a time and from scratch: give one with --subject")
+    idle = [*given, *(f"--set {text}" for text in changes if text.partition("=")[0] in NOT_OF_BETAS)]
+    if idle:
+        raise UserError(f"betas are neither runs nor windows, and {idle[0]} says nothing of them: leave it out")
+    if generator == "generator":
+        raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
+
+
+def _train_on_betas(source: Path, recipe: "Recipe", root: Path | None) -> None:
+    from dynadiff.training.request import check_generator
+    from dynadiff.trials.betas import read_betas
+
+    size = check_generator(recipe.name, recipe.generator, recipe.out, recipe.choices)
+    betas = read_betas(source, root, recipe.subjects[0], size)
+    from dynadiff.evaluation.betas import PICTURES, SCORES, judge_betas
     from dynadiff.evaluation.report import print_pixel_scores
     from dynadiff.training.betas import train_betas
 
-    if generator == "generator":
-        raise UserError("betas need a generator that is there: give --generator embedded, a folder or a hub id")
-    print_pixel_scores(judge_betas(*train_betas(betas, out, preset, choices, generator, root, subject)))
+    out = recipe.out
+    with _saying_what_is_kept(out):
+        trained = train_betas(
+            betas, source.name, out, recipe.name, recipe.choices, recipe.generator, recipe.subjects[0]
+        )  # fmt: skip
+        print_pixel_scores(judge_betas(*trained, out))
+    say(f"{out}: a decoder of betas, which decodes no stream")
+    say(f"log: {out}/work/dynadiff.jsonl, a file a stage beside it")
+    say(f"samples: {out}/samples; of the test trials, shown above painted: {out / PICTURES}")
+    say(f"scores: {out / SCORES}")
 
 
-def prepare(
-    store: Annotated[Path, typer.Option(help="Folder to write; a folder a subject.")],
-    root: Root = None,
-    subjects: Annotated[str, typer.Option(help="Whose brains: 1,2 or 1-4.")] = "1",
-    cleaning: Annotated[
-        str, typer.Option(help="offline: of the whole run; online: as it is served; or both.")
-    ] = "both",
-    shift: Shift = 0,
-    length: Length = 6,
-    picture_size: Annotated[int, typer.Option(min=8, help="Pixels; what the generator makes.")] = 512,
-    sessions: Sessions = None,
-    allow_missing: AllowMissing = False,
-    jobs: Annotated[int, typer.Option(help="Runs at a time; -1: one a core.")] = -1,
-) -> None:
-    """Clean every run once, for training to cut windows from; goes on where it was interrupted."""
-    if cleaning not in ("offline", "online", "both"):
-        raise UserError(f"--cleaning {cleaning} is no way to clean: choose offline, online or both")
-    from dynadiff.recordings.nsd import NSD
-    from dynadiff.signal.windows import WindowSpec
-    from dynadiff.trials.prepare import prepare_subject, wanted_runs
-    from dynadiff.trials.store import store_home
-
-    asked = numbers("--sessions", sessions) if sessions else None
-    kinds = ("offline", "online") if cleaning == "both" else (cleaning,)
-    for subject in numbers("--subjects", subjects):
-        nsd = NSD(tree_or_phantom(root, subject, asked))
-        keys, missing = wanted_runs(nsd, subject, asked, allow_missing)
-        spec, home = WindowSpec(WindowSpec().offset + shift, length), store_home(store, subject)
-        made = prepare_subject(nsd, subject, keys, home, spec, kinds, picture_size, jobs)
-        size = sum(f.stat().st_size for f in home.rglob("*") if f.is_file()) / 1e9
-        typer.echo(f"{home}: {len(made.runs)} runs, {size:.2f} GB" + (f", without {missing}" if missing else ""))
+@contextmanager
+def _saying_what_is_kept(out: Path) -> Iterator[None]:
+    """What Ctrl-C leaves, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if _main():
+            say(f"interrupted: {out} keeps what was learnt until the last checkpoint; --resume goes on from there")
+        raise
 
 
-def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Consolidated weights of one subject (.bin, .pt, .safetensors).")],
-    out: Annotated[Path, typer.Option(help="Model folder to write.")],
-    generator: Annotated[str, typer.Option(help="Folder or hub id of Versatile Diffusion, for its configuration.")],
-    subject: Subject = 1,
-    root: Annotated[Path | None, typer.Option(help="NSD tree that has the subject's nsdgeneral mask.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="The mask itself (NIfTI, above 0), instead of the tree.")] = None,
-) -> None:
-    """Make a model folder of the authors' weights."""
-    if (root is None) == (mask is None):
-        raise UserError("give the subject's mask, either with --root (an NSD tree) or with --mask (one file)")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: give --out another name")
-    need_torch()
-    from dynadiff.networks.official import import_official, read_subject
-
-    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out)
-    typer.echo(f"{out}: a decoder of subject {subject}; {others} tensors of the checkpoint are no part of the model")
+def _main() -> bool:
+    """Of several processes the first one speaks."""
+    return os.environ.get("RANK", "0") == "0"

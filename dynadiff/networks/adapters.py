@@ -10,9 +10,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from dynadiff.base.errors import UserError
-
-TARGETS = r".*\.attn2\.(to_q|to_k|to_v|to_out\.0)"
-SETS = ("lora", "cross-attention", "linear", "all", "none")
+from dynadiff.networks.variants import SETS, TARGETS
 
 
 @dataclass(frozen=True)

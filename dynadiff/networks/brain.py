@@ -10,8 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-TIMESTEP_LAYERS = ("each", "shared", "none")
-AGGREGATIONS = ("out", "in", "out_mean", "in_mean", "none")
+from dynadiff.networks.variants import AGGREGATIONS, TIMESTEP_LAYERS
+
 BLOCK_DROPOUT = 0.15
 OWN = ("subject", "timestep_weight", "timestep_bias")  # what belongs to one subject, the rest is shared
 

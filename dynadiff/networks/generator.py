@@ -6,36 +6,20 @@ conditioned on image tokens. Knows pictures, latents and tokens; knows nothing o
 
 import json
 import math
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynadiff.assets import EMBEDDED
-from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
+from dynadiff.networks.generator_files import CONFIG, SMALL, Sizes, sizes_of, unet_part
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.schedule import Schedule
 from dynadiff.networks.versatile import load_unet
-
-CONFIG = "generator.json"
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
-HUB_FILES = [CONFIG, *(f"{part}/*" for part in ("unet", "image_unet", "vae", "scheduler"))]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What ``generator.json`` says, see `Generator`."""
-
-    patch: int
-    picture_size: int
-    tokens: tuple[int, int]
 
 
 @dataclass
@@ -61,7 +45,7 @@ class Generator:
         return self
 
 
-def tiny_generator(picture_size: int = 64) -> Generator:
+def tiny_generator(picture_size: int = SMALL) -> Generator:
     """The generator that ships: 3.8 M U-Net and 1.6 M VAE parameters, latents 12×8×8, 17 tokens of 64 (untrained)."""
     unet = UNet2DConditionModel(
         sample_size=picture_size // 8, in_channels=12, out_channels=12, block_out_channels=(96, 96), layers_per_block=1,
@@ -123,32 +107,12 @@ def save_generator(generator: Generator, encoder: ImageEncoder | None, folder: P
     (folder / CONFIG).write_text(json.dumps(asdict(sizes)) + "\n")
 
 
-def locate(name: str, beside: Path) -> Path:
-    """The folder of a generator: in the package (``embedded``), ``beside`` a model, anywhere, or fetched from the hub.
-
-    A hub id is ``owner/name``, with ``@revision`` if need be; a folder of that name comes first.
-    """
-    if name == "embedded":
-        return EMBEDDED / "generator"
-    if (beside / name).exists() or not HUB_ID.fullmatch(name):
-        return beside / name
-    owner_name, _, revision = name.partition("@")
-    try:
-        return Path(snapshot_download(owner_name, revision=revision or None, allow_patterns=HUB_FILES))
-    except OSError as error:  # without a network, or without such a name: the hub's errors are all of this kind
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{name} is no folder here and the hub did not give it ({reason}): give a folder") from error
-
-
 def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> Generator:
     """Open a generator folder; weights stored in half precision are widened to ``dtype``.
 
     Versatile Diffusion's own folder will do: its ``image_unet`` is taken for the U-Net, without a text branch.
     """
-    part = "image_unet" if (folder / "image_unet").is_dir() else "unet"
-    for needed in (f"{part}/config.json", "vae/config.json", "scheduler/scheduler_config.json"):
-        if not (folder / needed).is_file():
-            raise UserError(f"{folder} is no generator folder, {needed} is missing: give a folder in diffusers layout")
+    part = unet_part(folder)
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, local_files_only=True)
     return assemble(load_unet(folder / part, dtype), vae, folder)
 
@@ -159,13 +123,5 @@ def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
     if noise["beta_schedule"] != "scaled_linear":
         raise UserError(f"the noise schedule in {folder} is {noise['beta_schedule']}: only scaled_linear is supported")
     schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
-    size = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
-    # a plain diffusers folder, such as Versatile Diffusion's image branch, has no generator.json: it is conditioned on
-    # the 257 tokens of CLIP ViT-L/14
-    own = Sizes(patch=1, picture_size=size, tokens=(257, unet.config.cross_attention_dim))
-    if (folder / CONFIG).exists():
-        try:
-            own = read_document((folder / CONFIG).read_bytes(), Sizes)
-        except ValueError as error:
-            raise UserError(f"{folder / CONFIG} is damaged ({error}): put the original back") from None
+    own = sizes_of(folder)
     return Generator(unet, vae, schedule, own.patch, own.picture_size, own.tokens)

@@ -77,7 +77,7 @@ def write_tree(
     subject, session or run that NSD has not, for a tree of another seed or version or a folder that holds
     something else, and where it cannot be written.
     """
-    _check(subjects, sessions, runs, seed)
+    check_wanted(subjects, sessions, runs, seed)
     wanted = [
         (subject, session, file_run)
         for subject, session in product(sorted(set(subjects)), sorted(set(sessions)))
@@ -129,7 +129,10 @@ def stored_ids(path: Path) -> set[int]:
     return stored
 
 
-def _check(subjects: Collection[int], sessions: Collection[int], runs: Collection[int], seed: int) -> None:
+def check_wanted(
+    subjects: Collection[int], sessions: Collection[int], runs: Collection[int] = (1,), seed: int = 0
+) -> None:
+    """UserError for a subject, a session or a run that NSD has not, and for no seed."""
     if seed < 0:
         raise UserError(f"the seed of a phantom is 0 or more, not {seed}: give another one.")
     if not (subjects and sessions and runs):

@@ -28,7 +28,8 @@ from dynadiff.scores.identification import n_way_top1, two_way
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.judged import Judged, load_judged, save_judged
 from dynadiff.studies.plan import Condition, Study
-from dynadiff.training.recipe import Recipe, train_recipe
+from dynadiff.training.recipe import train_recipe
+from dynadiff.training.request import Recipe
 from dynadiff.trials.divide import divide
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
 from dynadiff.trials.store import StoredTrials, open_store, store_home
@@ -61,8 +62,7 @@ def run_study(
 
     Raises UserError for a condition that was begun with other choices, before anything is trained.
     """
-    for condition in study.conditions:
-        _check_begun(study, condition, home / condition.name)
+    check_begun(study, home)
     prepare_stores(study, root, home / "store")
     trials, judged = held_out_trials(study, home / "store"), {}
     for number, condition in enumerate(study.conditions, 1):
@@ -140,7 +140,13 @@ def _held(path: Path, model: Path, trials: StoredTrials) -> Judged | None:
     return held
 
 
-def _check_begun(study: Study, condition: Condition, folder: Path) -> None:
+def check_begun(study: Study, home: Path) -> None:
+    """UserError where a condition in ``home`` was begun with other choices, or by something else."""
+    for condition in study.conditions:
+        _check_condition(study, condition, home / condition.name)
+
+
+def _check_condition(study: Study, condition: Condition, folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     note, now = folder / NOTE, study.resolved(condition)

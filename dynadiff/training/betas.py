@@ -7,18 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynadiff.base.errors import UserError
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, new_model
 from dynadiff.networks.model_folder import generator_folder, load_model, save_model
 from dynadiff.recordings.masks import mask_digest
-from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.training.dynadiff import Training, train, warm_start
-from dynadiff.trials.betas import Betas, load_betas, nsd_betas
+from dynadiff.training.request import check_generator
+from dynadiff.trials.betas import Betas
 from dynadiff.trials.source import Trials
 
 NO_TIME = WindowSpec(offset=0, length=1)
@@ -50,31 +49,19 @@ def fit_betas(
 
 
 def train_betas(
-    source: Path, out: Path, preset: str, config: Training, generator: str, root: Path | None, subject: int
+    betas: Betas, name: str, out: Path, preset: str, config: Training, generator: str, subject: int
 ) -> tuple[Model, Trials, Trials]:
-    """Train on an npz, or on a folder of NSD's betas with the tree ``root``: model, what it learnt from, the test."""
+    """Train on betas, whose file or folder has that name: the model, what it learnt from, the test."""
+    check_generator(preset, generator, out, config)
     home = generator_folder(generator, out)
     network = load_generator(home)
-    betas = read_betas(source, root, subject, network.picture_size)
     learn, test = (betas.trials(side, network.picture_size) for side in (False, True))
-    encoder = None
-    if config.warm_start or config.anchor:
-        if not (home / "image_encoder").is_dir():
-            raise UserError(f"preset {preset} starts from the generator's image tokens and {home} has no image encoder")
-        encoder = ImageEncoder.load(home / "image_encoder")
+    needed = config.warm_start or config.anchor
+    encoder = ImageEncoder.load(home / "image_encoder") if needed else None
     choices = betas_config(betas.values.shape[1], network, generator, config, f"{subject:02d}")
-    choices = replace(choices, trained_on=f"{len(learn)} betas of {source.name}, preset {preset}")
+    choices = replace(choices, trained_on=f"{len(learn)} betas of {name}, preset {preset}")
     model = fit_betas(learn, test, network, choices, replace(config, online=0.0), out, encoder)
     return model, learn, test
-
-
-def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Betas:
-    """An npz, or a folder of NSD's betas, which needs the tree that has designs, mask and pictures."""
-    if not source.is_dir():
-        return load_betas(source)
-    if root is None:
-        raise UserError(f"{source} is a folder of NSD's betas: give the tree with its designs and pictures by --root")
-    return nsd_betas(NSD(root), subject, source, size)
 
 
 def _mask(voxels: int) -> NDArray[np.bool_]:

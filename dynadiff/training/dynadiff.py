@@ -73,8 +73,8 @@ def train(
     """Train in place, or go on from ``work/dynadiff.safetensors``; the log goes there, sheets to ``samples`` beside.
 
     Trials are those of one subject, or of every subject of a `SharedModel` by name. ``unseen`` ones are only looked at:
-    their loss and pictures are written every hundred steps and at the end. ``encoder`` is what the anchor needs, if there is one.
-    Raises UserError as `dynadiff.training.fit.fit` does.
+    their loss and pictures are written every hundred steps and at the end. ``encoder`` is what the anchor needs, if
+    there is one. Raises UserError as `dynadiff.training.fit.fit` does.
     """
     accelerator = accelerator or open_accelerator(config)
     generator, anchor = model.generator, encoder if config.anchor else None

@@ -4,7 +4,7 @@ The scenes have numbers above every 73k id, so no picture that a phantom subject
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,16 @@ class GeneratorTraining:
     least_certain: float = 0.25  # smallest explained variance of such tokens
     ema: float = 0.999
     seed: int = 0
+
+    def at_most(self, steps: int) -> "GeneratorTraining":
+        """For a short run: no stage takes more steps, and no more scenes are drawn than these can see."""
+        vae = replace(
+            self.vae, steps=min(self.vae.steps, steps), sharpen_steps=min(self.vae.sharpen_steps, steps)
+        )  # fmt: skip
+        return replace(
+            self, vae=vae, steps=min(self.steps, steps), uncertain_steps=min(self.uncertain_steps, steps),
+            scenes=min(self.scenes, self.batch * steps),
+        )  # fmt: skip
 
     def choices(self, steps: int, lr: float) -> Training:
         """Those of one stage."""

@@ -12,8 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dynadiff.base.errors import UserError
-from dynadiff.networks.adapters import SETS, TARGETS
-from dynadiff.networks.brain import AGGREGATIONS, TIMESTEP_LAYERS
+from dynadiff.networks.variants import AGGREGATIONS, SETS, TARGETS, TIMESTEP_LAYERS
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.divide import Division
 
@@ -80,6 +79,10 @@ class Training:
     def division(self) -> Division:
         """Which trials are learnt from, and as which windows."""
         return Division(self.split, self.window, self.online, self.seed)
+
+    def at_most(self, steps: int) -> "Training":
+        """For a short run: no stage takes more steps."""
+        return replace(self, steps=min(self.steps, steps), warm_start=min(self.warm_start, steps))
 
     def __post_init__(self) -> None:
         for name, words in WORDS.items():

@@ -7,7 +7,6 @@
 Knows processes and precision; knows nothing of what is trained.
 """
 
-import importlib.util
 import json
 import os
 from datetime import timedelta
@@ -21,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from dynadiff.base.errors import UserError
 from dynadiff.training.presets import Training
+from dynadiff.training.request import check_deepspeed
 
 PATIENCE = timedelta(hours=6)  # that processes wait for the one that prepares runs or encodes pictures
 ZERO2 = "assets/training/zero2.json"
@@ -28,20 +28,22 @@ ZERO2 = "assets/training/zero2.json"
 
 def open_accelerator(config: Training, deepspeed: bool = False) -> Accelerator:
     """The accelerator of this process; UserError where the precision or DeepSpeed is not to be had here."""
-    if deepspeed and importlib.util.find_spec("deepspeed") is None:
-        raise UserError("deepspeed is not installed: pip install deepspeed, or leave --deepspeed out")
     if deepspeed:
+        check_deepspeed(config)
         os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"  # it is DeepSpeed that joins the processes then
     cpu = not torch.accelerator.is_available()  # accelerate joins processes without a GPU only when it is told so
+    check_precision(config)
     state = PartialState(cpu=cpu, timeout=PATIENCE)
-    if config.precision == "fp16" and state.device.type == "cpu":
-        raise UserError("float16 training needs a GPU: add --set precision=bf16, or --set precision=no")
-    if deepspeed and config.ema:
-        raise UserError("a running mean of the weights cannot be kept under DeepSpeed: add --set ema=0")
     AcceleratorState._reset_state()  # accelerate keeps the first precision of a process, and a study may have several
     plugin = DeepSpeedPlugin(hf_ds_config=zero2(config, state.num_processes)) if deepspeed else None
     quiet = DistributedDataParallelKwargs(broadcast_buffers=False)  # they are constants, and may be large
     return Accelerator(cpu=cpu, mixed_precision=config.precision, deepspeed_plugin=plugin, kwargs_handlers=[quiet])
+
+
+def check_precision(config: Training) -> None:
+    """UserError where this machine cannot train in it."""
+    if config.precision == "fp16" and not torch.accelerator.is_available():
+        raise UserError("float16 training needs a GPU: add --set precision=bf16, or --set precision=no")
 
 
 def zero2(config: Training, processes: int) -> dict[str, Any]:

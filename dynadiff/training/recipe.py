@@ -1,7 +1,6 @@
 """From a data tree to a model folder: what `dynadiff train` does, stage after stage."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,42 +11,18 @@ from dynadiff.base.numbers import spelled
 from dynadiff.networks.adapters import Adaptation
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import Generator, load_generator
+from dynadiff.networks.generator_files import sizes_named
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
-from dynadiff.networks.model_folder import (
-    CONFIG,
-    generator_folder,
-    load_config,
-    load_model,
-    save_model,
-    save_shared_model,
-)
+from dynadiff.networks.model_folder import CONFIG, generator_folder, load_model, save_model, save_shared_model
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.dynadiff import train, warm_start
 from dynadiff.training.generator import GeneratorTraining, train_generator
-from dynadiff.training.presets import Training
-from dynadiff.training.processes import open_accelerator
+from dynadiff.training.processes import check_precision, open_accelerator
+from dynadiff.training.request import Recipe, check_choices, check_data, check_size, one_of, store_of
 from dynadiff.trials.divide import Divided, divide_all
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
-from dynadiff.trials.store import KINDS, Store, open_store, store_home
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is trained, on whom, and where it goes."""
-
-    name: str  # of the preset, for a reader
-    choices: Training
-    root: Path | None  # the tree, prepared into out/store; None: the store is there already
-    subjects: tuple[int, ...]  # several share a brain module and a generator
-    out: Path
-    generator: str = "generator"  # a folder, "embedded", or "generator": trained first, into out/generator
-    store: Path | None = None  # a folder of stores, prepared before
-    sessions: tuple[int, ...] | None = None  # None: all that NSD has of a subject, or that the store holds
-    allow_missing: bool = False
-    tensorboard: bool = False
-    deepspeed: bool = False
-    pretrained: Path | None = None  # folder of other subjects' model, to be adapted to this one
+from dynadiff.trials.store import KINDS, Store, open_store
 
 
 def train_recipe(recipe: Recipe) -> str:
@@ -57,13 +32,12 @@ def train_recipe(recipe: Recipe) -> str:
     others wait.
     """
     config = recipe.choices
-    if recipe.generator == "generator" and recipe.name != "phantom":
-        raise UserError(f"preset {recipe.name} needs a generator: give a diffusers folder with --generator")
-    if recipe.pretrained and len(recipe.subjects) > 1:
-        raise UserError("a pretrained model is adapted to one subject at a time: name one with --subjects")
-    missing = _check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
-    if recipe.generator == "generator" and not (recipe.out / "generator" / "generator.json").exists():
-        train_generator(GeneratorTraining(), recipe.out)  # by all processes together
+    check_choices(recipe)
+    check_precision(config)
+    missing = check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
+    if sizes_named(recipe.generator, recipe.out) is None:
+        whole = GeneratorTraining()
+        train_generator(whole if recipe.at_most is None else whole.at_most(recipe.at_most), recipe.out)  # by all
     accelerator = open_accelerator(config, recipe.deepspeed)  # one at a time: they share their state
     with accelerator.main_process_first():
         generator = load_generator(generator_folder(recipe.generator, recipe.out))
@@ -91,26 +65,8 @@ def train_recipe(recipe: Recipe) -> str:
     return line
 
 
-def generator_of(pretrained: Path) -> str:
-    """The generator that a model was trained with, as one that is trained on from it names it."""
-    folder = _shared_or_own(pretrained)
-    name = load_config(folder).generator
-    return str((folder / name).resolve()) if (folder / name).is_dir() else name
-
-
-def _check_data(recipe: Recipe) -> str:
-    """What the tree lacks, as a clause; UserError where nothing can come of it."""
-    if recipe.root is None:
-        for subject in recipe.subjects:
-            open_store(_home(recipe, subject))
-        return ""
-    nsd = NSD(recipe.root)
-    missing = (wanted_runs(nsd, subject, recipe.sessions, recipe.allow_missing)[1] for subject in recipe.subjects)
-    return " and ".join(filter(None, missing))
-
-
 def _store(recipe: Recipe, subject: int, picture_size: int) -> Store:
-    home, config = _home(recipe, subject), recipe.choices
+    home, config = store_of(recipe, subject), recipe.choices
     if recipe.root is not None:
         nsd = NSD(recipe.root)
         keys, _ = wanted_runs(nsd, subject, recipe.sessions, recipe.allow_missing)
@@ -119,16 +75,8 @@ def _store(recipe: Recipe, subject: int, picture_size: int) -> Store:
         store = prepare_subject(nsd, subject, keys, home, config.window, kinds, picture_size)
     else:
         store = open_store(home)
-    if store.plan.picture_size != picture_size:
-        raise UserError(
-            f"{home} holds pictures of {store.plan.picture_size} pixels and the generator makes {picture_size}: "
-            f"prepare another with --picture-size {picture_size}"
-        )
+    check_size(store, picture_size)
     return store
-
-
-def _home(recipe: Recipe, subject: int) -> Path:
-    return store_home(recipe.store or recipe.out / "store", subject)
 
 
 def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
@@ -145,7 +93,7 @@ def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
 
 def _identity(pretrained: Path) -> str:
     """Of a model folder: its configuration holds the digests of its weights."""
-    return file_digest(_shared_or_own(pretrained) / CONFIG)[:12]
+    return file_digest(one_of(pretrained) / CONFIG)[:12]
 
 
 def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, line: str) -> Model | SharedModel:
@@ -159,17 +107,11 @@ def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, li
     (name,) = stores
     if recipe.pretrained is None:
         return new_model(configs[name], generator, masks[name], affines[name])
-    pretrained = load_model(_shared_or_own(recipe.pretrained))
+    pretrained = load_model(one_of(recipe.pretrained))
     try:
         return adapted_model(pretrained, configs[name], generator, masks[name], affines[name])
     except ValueError as error:
         raise UserError(f"{recipe.pretrained} cannot be gone on from: {error}") from None
-
-
-def _shared_or_own(folder: Path) -> Path:
-    """The model folder itself, or one of those that share what is in it: to a new subject they are all the same."""
-    several = sorted(folder.glob("subject-*/"))
-    return several[0] if several and not (folder / CONFIG).exists() else folder
 
 
 def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str) -> ModelConfig:

@@ -85,7 +85,13 @@ def train_vae(generator: Generator, pictures: Tensor, config: VaeTraining, out: 
     """Pixels and their differences (edges) through latents with fixed noise; then scaled to unit variance."""
     vae = generator.vae.to(memory_format=torch.channels_last)
     origin = {"prior": str(config.prior), "noise": str(config.noise), "pictures": str(len(pictures))}
-    stage = Stage("vae", config.choices(config.steps, config.batch, config.lr), out / "work", watch_every=SHEET_EVERY, origin=origin)
+    stage = Stage(
+        "vae",
+        config.choices(config.steps, config.batch, config.lr),
+        out / "work",
+        watch_every=SHEET_EVERY,
+        origin=origin,
+    )
     objective = Reconstruction(generator, config.noise, config.prior, picture_error)
     watch = _watch(generator, pictures)
     fit(stage, objective, {"vae": vae}, RandomPictures({"pictures": pictures}), accelerator, watch)

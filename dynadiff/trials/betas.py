@@ -6,6 +6,7 @@ All pictures are held in memory.
 """
 
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.recordings.nsd import NSD
 from dynadiff.trials.source import Trials, nsd_runs
 
-SPLITS = ("train", "test")
+ARRAYS, SPLITS = ("betas", "images", "split"), ("train", "test")
 CLIP = 5.0  # standard deviations: single voxels of single trials reach 40
 
 
@@ -63,13 +64,30 @@ def standardised(values: NDArray[np.generic], train: NDArray[np.bool_]) -> NDArr
 
 
 def load_betas(path: Path) -> Betas:
-    """Read and check an npz. Raises UserError for sizes, values or splits that are not as they must be."""
+    """Read and check an npz. Raises UserError for what is missing, and sizes, values or splits that cannot be."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give an npz of betas, or a folder of NSD's, with --betas")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            betas, images, split = (np.asarray(file[name]) for name in ("betas", "images", "split"))
-    except (OSError, BadZipFile, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no npz with arrays betas, images and split: write it with numpy.savez") from error
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if lacking := [name for name in ARRAYS if name not in file.files]:
+                raise UserError(
+                    f"{path} lacks {' and '.join(lacking)}, it holds {', '.join(file.files) or 'nothing'}: "
+                    "write betas, images and split into it with numpy.savez"
+                )
+            betas, images, split = (np.asarray(file[name]) for name in ARRAYS)
+    except (OSError, BadZipFile, ValueError, TypeError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it ends too early"
+        raise UserError(f"{path} is no npz of numbers and words ({reason}): write it with numpy.savez") from error
     return checked(betas, images, split, str(path))
+
+
+def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Betas:
+    """An npz, or a folder of NSD's betas, which needs the tree that has designs, mask and pictures."""
+    if not source.is_dir():
+        return load_betas(source)
+    if root is None:
+        raise UserError(f"{source} is a folder of NSD's betas: give the tree with its designs and pictures by --root")
+    return nsd_betas(NSD(root), subject, source, size)
 
 
 def checked(betas: NDArray[np.generic], images: NDArray[np.generic], split: NDArray[np.generic], where: str) -> Betas:

@@ -5,7 +5,7 @@ was interrupted goes on where it was. Knows NSD trees and stores; knows no torch
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -70,7 +70,9 @@ def prepare(nsd: NSD, subject: int, keys: Sequence[Key], plan: Plan, home: Path,
     Raises UserError for a folder that was begun with another plan, a damaged run, runs of another TR or grid, and a
     full disk; the runs that are done stay.
     """
-    _begin(plan, home)
+    check_begun(home, json.loads(write_document(plan)))
+    if not (home / PLAN).exists():
+        _write(home / PLAN, plan)
     mask = nsd.mask(subject)
     if (home / INDEX).exists() and _covers(store := open_store(home), keys):
         return store
@@ -120,16 +122,15 @@ def prepare_run(root: Path, subject: int, key: Key, mask: NDArray[np.bool_], pla
     return made
 
 
-def _begin(plan: Plan, home: Path) -> None:
-    """Note the plan of a new store; UserError where it was begun with another."""
-    path, now = home / PLAN, json.loads(write_document(plan))
-    if not path.exists():
-        _write(path, plan)
-    begun = json.loads(path.read_text("utf-8"))
-    if differ := [key for key in now if begun.get(key) != now[key]]:
+def check_begun(home: Path, plan: Mapping[str, object]) -> None:
+    """UserError for a store that was begun with another plan; ``plan``, as JSON holds it, may be a part of one."""
+    if not (home / PLAN).exists():
+        return
+    begun = json.loads((home / PLAN).read_text("utf-8"))
+    if differ := [key for key in plan if begun.get(key) != plan[key]]:
         key = differ[0]
         raise UserError(
-            f"{home} was begun with {key} {begun.get(key)} and not {now[key]}: prepare into another folder, "
+            f"{home} was begun with {key} {begun.get(key)} and not {plan[key]}: prepare into another folder, "
             "or give the options that it was begun with"
         )
 

@@ -19,7 +19,8 @@ from dynadiff.engines.onnx import open_session  # noqa: E402
 from dynadiff.engines.open import open_decoder  # noqa: E402
 from dynadiff.networks.model_folder import load_model  # noqa: E402
 from dynadiff.networks.sampling import Step  # noqa: E402
-from exporters.onnx import Graphs, export_onnx, write_brain, write_step  # noqa: E402
+from exporters.choices import Graphs  # noqa: E402
+from exporters.onnx import export_onnx, write_brain, write_step  # noqa: E402
 
 NETWORKS = ("brain", "step", "decoder")
 WINDOW = np.random.default_rng(0).standard_normal((48, 6), np.float32)
@@ -58,7 +59,8 @@ def test_weights_in_a_file_of_their_own_are_part_of_the_engine(least: Path, exte
 def test_another_process_writes_the_same_bytes(least: Path, external: Path, tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from exporters.onnx import Graphs, export_onnx
+from exporters.choices import Graphs
+from exporters.onnx import export_onnx
 export_onnx(Path({str(least)!r}), Path({str(tmp_path / "onnx")!r}), Graphs(external=1))
 """
     root = str(Path(__file__).parents[2])

@@ -17,7 +17,8 @@ from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
 from dynadiff.engines.contract import paint
 from dynadiff.engines.open import open_decoder
-from exporters.onnx import Graphs, export_onnx
+from exporters.choices import Graphs
+from exporters.onnx import export_onnx
 from exporters.precision import LARGEST, Reach, Watched, halve, refuse_over, report
 
 WINDOWS = np.random.default_rng(0).standard_normal((2, 48, 6), np.float32)

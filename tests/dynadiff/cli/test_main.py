@@ -1,5 +1,7 @@
 """The training command line: quick help, and one sentence with exit code 2 for what cannot be done."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +58,106 @@ def test_training_refuses_a_folder_in_use_an_empty_tree_and_an_unknown_preset(tm
     assert (code, "choose one of" in wrong) == (2, True)
 
 
+WRONG = [
+    ("evaluate --model none", "no model in none: make one with `dynadiff train --out none`"),
+    ("evaluate --model shared", "give one of them, as --model shared/subject-01"),
+    ("evaluate --subject 9", "there is no subject 9"),
+    ("evaluate --root none", "there is no folder none"),
+    ("export onnx --model none --out x", "no model in none"),
+    ("export onnx --out shared", "is no engine folder: give --out another name"),
+    ("export onnx --out x --precision quarter", "there is no precision 'quarter'"),
+    ("export onnx --out x --opset 7", "opset 7 is not offered"),
+    ("export onnx --out x --root none", "--root is where --precision half gets windows"),
+    ("export onnx --out x --precision half --root none", "there is no folder none"),
+    ("export trt --model none --out x", "no model in none"),
+    ("export trt-rtx --out x --targets ampere", "--targets ampere is no list of compute capabilities"),
+    ("study brain --data .", "--data says nothing to the brain study"),
+    ("study phantom --quick", "--quick says nothing to the phantom study, which takes --root and --subject"),
+    ("study phantom --subject 9", "there is no subject 9"),
+    ("study brain --root none", "there is no folder none"),
+    ("study haxby --data none", "there is no folder none"),
+    ("prepare --store x --generator none", "none is no generator folder"),
+    ("prepare --store file --generator embedded", "file is a file: give --store a folder"),
+    ("prepare --store x --generator embedded --jobs 0", "--jobs 0 prepares nothing"),
+    ("prepare --store x --generator embedded --subjects 1,9", "there is no subject 9"),
+    ("prepare --store x --generator embedded --sessions 40-41", "subject 1 has no session 41"),
+    ("prepare --store x --generator embedded --root none", "there is no folder none"),
+    ("prepare --store begun --generator embedded", "begun/subj01 was begun with picture_size 512 and not 64"),
+    ("import none --out x --generator embedded --mask file", "there is no file none"),
+    ("import file --out shared --generator embedded --mask file", "shared is not empty: give --out another name"),
+    ("import file --out x --generator none --mask file", "none is no generator folder"),
+    ("import file --out x --generator embedded --mask none", "none does not exist"),
+    ("import file --out x --generator embedded --root none", "there is no folder none"),
+    ("train --out file", "file is a file"),
+    ("train --out shared", "shared is not empty: add --resume"),
+    ("train --out x --preset magic", "choose one of paper, released, phantom"),
+    ("train --out x --set colour=red", "names no choice of a training run"),
+    ("train --out x --preset paper", "preset paper needs a generator"),
+    ("train --out x --generator none", "none is no generator folder"),
+    ("train --out x --generator plain", "plain has no image encoder: choose another"),
+    ("train --out x --store none --generator embedded", "none/subj01 holds no finished store"),
+    ("train --out x --store none --root none", "--root and --store are two sources"),
+    ("train --out x --pretrained none", "no model in none"),
+    ("train --out x --pretrained shared --subjects 1,2", "to one subject at a time"),
+    ("train --out x --root none", "there is no folder none"),
+    ("train --out x --subjects 9", "there is no subject 9"),
+    ("train --out x --sessions 41", "subject 1 has no session 41"),
+    ("train --out x --deepspeed", "deepspeed is not installed"),
+    ("train --out x --betas none", "betas need a generator that is there"),
+    ("train --out x --betas none --generator embedded", "none does not exist: give an npz of betas"),
+    ("train --out x --betas . --generator embedded", "by --root"),
+    ("train --out x --betas b --generator embedded --sessions 1", "--sessions says nothing of them"),
+    ("train --out x --betas b --generator embedded --split standard", "--split says nothing of them"),
+    ("train --out x --betas b --generator embedded --store s", "--store says nothing of them"),
+    ("train --out x --betas b --generator embedded --tensorboard", "--tensorboard says nothing of them"),
+    ("train --out x --betas b --generator embedded --set rank=8", "--set rank=8 says nothing of them"),
+]
+SAY = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from dynadiff.cli.main import main
+for words in sys.argv[1:]:
+    sys.argv[1:] = words.split()
+    with redirect_stderr(io.StringIO()) as wrong, redirect_stdout(io.StringIO()):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, wrong.getvalue(), "torch" in sys.modules]))
+"""
+
+
+def test_a_mistake_is_said_before_anything_is_made_written_or_imported(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    (tmp_path / "file").touch()
+    (tmp_path / "shared" / "subject-01").mkdir(parents=True)
+    (tmp_path / "shared" / "subject-01" / "model.json").write_text('{"generator": "embedded"}')
+    (tmp_path / "begun" / "subj01").mkdir(parents=True)
+    window = {"offset": 3, "length": 6}
+    plan = {"window": window, "kinds": ["offline", "online"], "picture_size": 512}
+    (tmp_path / "begun" / "subj01" / "plan.json").write_text(json.dumps(plan))
+    for name, content in (
+        ("unet/config.json", {"sample_size": 4, "cross_attention_dim": 8}),
+        ("vae/config.json", {"block_out_channels": [8, 8]}),
+        ("scheduler/scheduler_config.json", {}),
+    ):
+        (tmp_path / "plain" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "plain" / name).write_text(json.dumps(content))
+    before = sorted(tmp_path.rglob("*"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", SAY, *(words for words, _ in WRONG)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    for (words, said), (code, wrong, torch) in zip(WRONG, told, strict=True):
+        assert (code, said in wrong, wrong.count("\n"), torch) == (2, True, 1, False), (words, wrong)
+    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts[len(tmp_path.parts) :]] == before
+    assert not (tmp_path / "cache" / "dynadiff-realtime").exists()
+
+
 def test_a_missing_model_says_how_to_make_one(tmp_path: Path, dynadiff) -> None:
     pytest.importorskip("diffusers")
     code, _, wrong = dynadiff("export", "onnx", "--model", tmp_path / "none", "--out", tmp_path / "engine")
@@ -66,16 +168,26 @@ def test_a_missing_model_says_how_to_make_one(tmp_path: Path, dynadiff) -> None:
 def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) -> None:
     pytest.importorskip("diffusers")
     tree, store, out = phantom_of([1], [1, 2], [1]), tmp_path / "store", tmp_path / "out"
-    tell = ("--root", tree, "--store", store, "--sessions", "1-3", "--picture-size", 64, "--jobs", 1)
+    tell = ("--root", tree, "--store", store, "--sessions", "1-3", "--generator", "embedded", "--jobs", 1)
     code, _, wrong = dynadiff("prepare", *tell)
     assert (code, "sessions 3 of subject 1" in wrong) == (2, True)
     code, said, _ = dynadiff("prepare", *tell, "--allow-missing")
-    assert (code, "2 runs" in said, "without sessions 3" in said) == (0, True, True)
-    tiny = ("--generator", "embedded", "--set", "warm_start=2", "--set", "width=8", "--set", "batch=4", "--steps", 2)
+    assert (code, "2 runs, pictures of 64 pixels" in said, "without sessions 3" in said) == (0, True, True)
+    tiny = ("--generator", "embedded", "--set", "width=8", "--set", "batch=4", "--steps", 2)
     run = ("train", "--store", store, "--out", out, *tiny)
     code, said, wrong = dynadiff(*run)
     assert code == 0, wrong
+    assert "no stage takes more than 2 steps: the warm start 2 of 1500, Dynadiff 2 of 400" in said
     assert "preset phantom, split first-session" in said
+    lines = said.splitlines()
+    assert lines[-4:] == [
+        f"log: {out}/work/dynadiff.jsonl, a file a stage beside it",
+        f"samples: {out}/samples",
+        f"next: dynadiff evaluate --model {out}",
+        f"next: realtime decode --engine torch --model {out}",
+    ]
+    assert {path.name for path in (out / "samples").iterdir()} == {"dynadiff-00002.png"}
+    assert {path.name for path in (out / "work").glob("*.jsonl")} == {"warm-start.jsonl", "dynadiff.jsonl"}
     assert (out / "model.json").exists()
     runs = {line.split("\t")[0] for line in (out / "work" / "test-trials.tsv").read_text().splitlines()[1:]}
     assert runs == {"sub-01_ses-nsd01_task-nsdcore_run-01"}
@@ -88,16 +200,17 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
 
 
 def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
-    tmp_path: Path, dynadiff, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, phantom_of, dynadiff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("diffusers")
-    from dynadiff.training import recipe
+    from dynadiff.training import recipe, request
 
-    def interrupted(_: recipe.Recipe) -> str:
+    def interrupted(_: request.Recipe) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "train_recipe", interrupted)
-    code, said, wrong = dynadiff("train", "--out", tmp_path / "out", "--store", tmp_path, "--generator", "embedded")
+    tree = ("--root", phantom_of([1], [1, 2], [1]), "--allow-missing")
+    code, said, wrong = dynadiff("train", "--out", tmp_path / "out", *tree, "--generator", "embedded")
     assert (code, wrong) == (130, "")
     assert (
         said

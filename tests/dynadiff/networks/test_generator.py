@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
-from dynadiff.networks.generator import load_generator, locate, save_generator, tiny_generator  # noqa: E402
+from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
+from dynadiff.networks.generator_files import Sizes, locate, sizes_of  # noqa: E402
 
 
 def test_a_folder_comes_before_the_hub(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_the_hub_is_asked_for_the_networks_of_that_revision(tmp_path: Path, monk
         asked.update(options, repository=repository)
         return str(tmp_path / "cache")
 
-    monkeypatch.setattr("dynadiff.networks.generator.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert locate("owner/name@v1", tmp_path) == tmp_path / "cache"
     assert (asked["repository"], asked["revision"]) == ("owner/name", "v1")
     assert {"unet/*", "image_unet/*", "vae/*", "scheduler/*"} < set(asked["allow_patterns"])
@@ -38,6 +39,15 @@ def test_without_a_network_it_is_one_sentence(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="owner/name is no folder here and the hub did not give it") as told:
         locate("owner/name", tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_files_say_the_sizes_that_the_networks_have(tmp_path: Path) -> None:
+    """Without generator.json, as in Versatile Diffusion's folder, of the configurations alone."""
+    save_generator(tiny_generator(32), None, tmp_path)
+    assert sizes_of(tmp_path).picture_size == load_generator(tmp_path).picture_size == 32
+    (tmp_path / "generator.json").unlink()
+    network = load_generator(tmp_path)
+    assert sizes_of(tmp_path) == Sizes(1, network.picture_size, network.tokens) == Sizes(1, 8, (257, 64))
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "scheduler"])

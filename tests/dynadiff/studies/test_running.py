@@ -25,7 +25,7 @@ from dynadiff.studies.running import (  # noqa: E402
     run_study,
     trials_of,
 )
-from dynadiff.training.recipe import Recipe  # noqa: E402
+from dynadiff.training.request import Recipe  # noqa: E402
 from dynadiff.trials.divide import divide_all  # noqa: E402
 from dynadiff.trials.store import StoredTrials, open_store, store_home  # noqa: E402
 

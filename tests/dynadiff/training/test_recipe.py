@@ -17,7 +17,8 @@ from dynadiff.networks.model_folder import load_config, load_model  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.training.presets import PHANTOM, change  # noqa: E402
-from dynadiff.training.recipe import Recipe, generator_of, train_recipe  # noqa: E402
+from dynadiff.training.recipe import train_recipe  # noqa: E402
+from dynadiff.training.request import Recipe, generator_of  # noqa: E402
 from dynadiff.trials.divide import divide, divide_all  # noqa: E402
 from dynadiff.trials.prepare import prepare_subject  # noqa: E402
 from dynadiff.trials.store import Store, store_home  # noqa: E402
