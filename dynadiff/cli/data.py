@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dynadiff.base import commands
 from dynadiff.base.errors import UserError
 from dynadiff.base.numbers import numbers
 from dynadiff.cli.options import (
@@ -46,7 +47,8 @@ def prepare(
         raise UserError("--jobs 0 prepares nothing: give how many runs at a time, or -1 for one a core")
     if store.exists() and not store.is_dir():
         raise UserError(f"{store} is a file: give --store a folder")
-    from dynadiff.networks.generator_files import locate, sizes_of
+    commands.require(("joblib", "huggingface_hub"), "train")
+    from dynadiff.networks.facts import locate, sizes_of
     from dynadiff.recordings.nsd import NSD
     from dynadiff.signal.windows import WindowSpec
     from dynadiff.trials.prepare import check_begun, prepare_subject, wanted_runs
@@ -85,7 +87,7 @@ def import_(
     if not checkpoint.is_file():
         raise UserError(f"there is no file {checkpoint}: give the consolidated weights of a Dynadiff checkpoint")
     need_torch()
-    from dynadiff.networks.generator_files import locate, unet_part
+    from dynadiff.networks.facts import locate, unet_part
     from dynadiff.recordings.nifti import open_image
 
     unet_part(locate(generator, Path.cwd(), configurations=True))

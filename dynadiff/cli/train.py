@@ -134,7 +134,7 @@ def _generator(name: str, pretrained: Path | None) -> str:
 
 
 def _train_on_runs(recipe: "Recipe", root: Path | None) -> None:
-    from dynadiff.networks.generator_files import has_encoder, locate
+    from dynadiff.networks.facts import has_encoder, locate
     from dynadiff.training.request import check_choices, check_data
 
     check_choices(recipe)

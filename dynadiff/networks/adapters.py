@@ -10,7 +10,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from dynadiff.base.errors import UserError
-from dynadiff.networks.variants import SETS, TARGETS
+from dynadiff.networks.facts import SETS, TARGETS
 
 
 @dataclass(frozen=True)

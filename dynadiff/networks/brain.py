@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dynadiff.networks.variants import AGGREGATIONS, TIMESTEP_LAYERS
+from dynadiff.networks.facts import AGGREGATIONS, TIMESTEP_LAYERS
 
 BLOCK_DROPOUT = 0.15
 OWN = ("subject", "timestep_weight", "timestep_bias")  # what belongs to one subject, the rest is shared

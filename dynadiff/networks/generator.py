@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynadiff.base.errors import UserError
-from dynadiff.networks.generator_files import CONFIG, SMALL, Sizes, sizes_of, unet_part
+from dynadiff.networks.facts import CONFIG, SMALL, Sizes, sizes_of, unet_part
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.schedule import Schedule
 from dynadiff.networks.versatile import load_unet

@@ -19,8 +19,8 @@ from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
 from dynadiff.networks.brain import shared_state
+from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import load_generator
-from dynadiff.networks.generator_files import locate
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
 from dynadiff.networks.weights import save_tensors
 from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affine, stored_mask

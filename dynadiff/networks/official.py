@@ -20,8 +20,8 @@ from torch import Tensor
 from dynadiff.base.errors import UserError
 from dynadiff.networks.adapters import Adaptation, load_trained, set_trainable, trained_state
 from dynadiff.networks.brain import BrainConfig, BrainModule
+from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import Generator, assemble, save_generator
-from dynadiff.networks.generator_files import locate
 from dynadiff.networks.model import Model, ModelConfig
 from dynadiff.networks.model_folder import save_model
 from dynadiff.networks.versatile import image_branch, plain_unet

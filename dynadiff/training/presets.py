@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dynadiff.base.errors import UserError
-from dynadiff.networks.variants import AGGREGATIONS, SETS, TARGETS, TIMESTEP_LAYERS
+from dynadiff.networks.facts import AGGREGATIONS, SETS, TARGETS, TIMESTEP_LAYERS
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.divide import Division
 

@@ -10,8 +10,8 @@ from dynadiff.base.files import atomic, file_digest
 from dynadiff.base.numbers import spelled
 from dynadiff.networks.adapters import Adaptation
 from dynadiff.networks.brain import BrainConfig
+from dynadiff.networks.facts import sizes_named
 from dynadiff.networks.generator import Generator, load_generator
-from dynadiff.networks.generator_files import sizes_named
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
 from dynadiff.networks.model_folder import CONFIG, generator_folder, load_model, save_model, save_shared_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynadiff.base import commands
 from dynadiff.base.errors import UserError
-from dynadiff.networks.generator_files import SMALL, TRAINED, has_encoder, locate, sizes_named
+from dynadiff.networks.facts import SMALL, TRAINED, has_encoder, locate, sizes_named
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.presets import Training
 from dynadiff.trials.prepare import wanted_runs

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.networks.facts import Sizes, locate, sizes_of  # noqa: E402
 from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
-from dynadiff.networks.generator_files import Sizes, locate, sizes_of  # noqa: E402
 
 
 def test_a_folder_comes_before_the_hub(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_hub_is_asked_for_the_networks_of_that_revision(tmp_path: Path, monk
         asked.update(options, repository=repository)
         return str(tmp_path / "cache")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("dynadiff.networks.facts.snapshot_download", download)
     assert locate("owner/name@v1", tmp_path) == tmp_path / "cache"
     assert (asked["repository"], asked["revision"]) == ("owner/name", "v1")
     assert {"unet/*", "image_unet/*", "vae/*", "scheduler/*"} < set(asked["allow_patterns"])

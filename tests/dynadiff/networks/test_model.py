@@ -13,10 +13,10 @@ from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.adapters import Adaptation, trained  # noqa: E402
 from dynadiff.networks.brain import BrainConfig, adapt  # noqa: E402
+from dynadiff.networks.facts import SETS  # noqa: E402
 from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model  # noqa: E402
 from dynadiff.networks.model_folder import load_config, load_model, save_model, save_shared_model  # noqa: E402
-from dynadiff.networks.variants import SETS  # noqa: E402
 from dynadiff.recordings.masks import mask_digest  # noqa: E402
 from dynadiff.signal.cleaning import Cleaning  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402

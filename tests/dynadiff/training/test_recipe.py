@@ -16,6 +16,7 @@ from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.model_folder import load_config, load_model  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
+from dynadiff.training.generator import GeneratorTraining  # noqa: E402
 from dynadiff.training.presets import PHANTOM, change  # noqa: E402
 from dynadiff.training.recipe import train_recipe  # noqa: E402
 from dynadiff.training.request import Recipe, generator_of  # noqa: E402
@@ -130,6 +131,24 @@ def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path, phant
     assert {
         whole.names[k] for k in divide(whole, config.division)[0].seen
     } & secret  # alone, it would have been learnt from
+
+
+def test_a_short_run_is_short_in_every_stage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = PHANTOM.at_most(20)
+    assert (short.steps, short.warm_start) == (20, 20)
+    assert PHANTOM.at_most(1000) == replace(PHANTOM, warm_start=1000)  # a bound, and no number to be reached
+
+    class Begun(Exception):
+        pass
+
+    def train_generator(config: GeneratorTraining, out: Path) -> None:
+        assert (config.steps, config.uncertain_steps, config.vae.steps, config.vae.sharpen_steps) == (20,) * 4
+        assert config.scenes == 20 * config.batch
+        raise Begun
+
+    monkeypatch.setattr("dynadiff.training.recipe.train_generator", train_generator)
+    with pytest.raises(Begun):
+        train_recipe(a_recipe(home, "nothing", (1,), choices=short, generator="generator", at_most=20))
 
 
 PROGRAM = """

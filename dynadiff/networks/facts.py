@@ -1,6 +1,7 @@
-"""A generator's folder as files: where it is, and what its configurations say. Knows names and JSON, no network.
+"""What can be known before a network is built: the words for its variants, where a generator lies and its sizes.
 
-So a folder that is none, and pictures of another size, are told before PyTorch is even imported.
+Knows names and JSON and no PyTorch, so that a wrong word, a folder that is none and pictures of another size are told
+at once.
 """
 
 import json
@@ -9,9 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
+
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
+
+TIMESTEP_LAYERS = ("each", "shared", "none")
+AGGREGATIONS = ("out", "in", "out_mean", "in_mean", "none")
+SETS = ("lora", "cross-attention", "linear", "all", "none")  # what of the U-Net learns
+TARGETS = r".*\.attn2\.(to_q|to_k|to_v|to_out\.0)"  # the modules that get an adapter
 
 CONFIG = "generator.json"
 TRAINED = "generator"  # the name of one that is trained first, into a folder of this name beside the model
@@ -39,8 +47,6 @@ def locate(name: str, beside: Path, configurations: bool = False) -> Path:
         return EMBEDDED / "generator"
     if (beside / name).exists() or not HUB_ID.fullmatch(name):
         return beside / name
-    from huggingface_hub import snapshot_download
-
     owner_name, _, revision = name.partition("@")
     patterns = [CONFIG, *(f"{part}/*.json" if configurations else f"{part}/*" for part in PARTS)]
     try:
