@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HEAVY = {"torch", "diffusers", "numpy", "scipy", "h5py", "nibabel", "cv2", "onnxruntime"}
@@ -197,6 +198,26 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     assert (code, "prepare another store" in wrong) == (2, True)
     code, _, wrong = dynadiff("train", "--store", store, "--out", tmp_path / "new", "--set", "colour=red")
     assert (code, "names no choice" in wrong, wrong.count("\n")) == (2, True, 1)
+
+
+def test_betas_leave_log_scores_and_pictures_and_say_where(tmp_path: Path, dynadiff, monkeypatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr("dynadiff.scores.pixels.DRAWS", 20)
+    rng, out = np.random.default_rng(0), tmp_path / "out"
+    split = np.where(np.arange(12) < 8, "train", "test")
+    images = rng.integers(0, 256, (12, 20, 20, 3), np.uint8)
+    np.savez(tmp_path / "b.npz", betas=rng.standard_normal((12, 5)), images=images, split=split)
+    tiny = ("--generator", "embedded", "--set", "width=8", "--set", "batch=4", "--steps", 2)
+    code, said, wrong = dynadiff("train", "--betas", tmp_path / "b.npz", "--out", out, *tiny)
+    assert code == 0, wrong
+    assert said.splitlines()[-4:] == [
+        f"{out}: a decoder of betas, which decodes no stream",
+        f"log: {out}/work/dynadiff.jsonl, a file a stage beside it",
+        f"samples: {out}/samples; of the test trials, shown above painted: {out}/samples/test-trials.png",
+        f"scores: {out}/scores.json",
+    ]
+    for kept in ("work/dynadiff.jsonl", "samples/dynadiff-00002.png", "samples/test-trials.png", "scores.json"):
+        assert (out / kept).is_file()
 
 
 def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
