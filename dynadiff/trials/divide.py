@@ -14,7 +14,7 @@ from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.source import TEST_SESSION, Trials, collect, held_out, nsd_runs
-from dynadiff.trials.splits import Presentations, one_repetition, split
+from dynadiff.trials.splits import Presentations, one_repetition, secret_pictures, split
 from dynadiff.trials.store import Store, StoredTrials
 
 Divided = dict[str, StoredTrials]  # by subject
@@ -33,9 +33,10 @@ class Division:
 def divide_all(
     stores: Mapping[str, Store], how: Division, sessions: Sequence[int] | None = None
 ) -> tuple[Divided, Divided]:
-    """`divide` for every subject. What is a test picture of one is not learnt from by any."""
+    """`divide` for every subject. What the rule makes secret, for one is tested on it, is learnt from by none."""
     parts = {name: divide(store, how, sessions) for name, store in stores.items()}
-    secret = sorted({test.names[k] for _, test in parts.values() for k in test.seen})
+    tested = {test.names[k] for _, test in parts.values() for k in test.seen}
+    secret = sorted(secret_pictures(how.rule, (), tested))
     learn = {name: part.chosen(np.flatnonzero(~np.isin(np.array(part.names)[part.seen], secret)))
              for name, (part, _) in parts.items()}  # fmt: skip
     return learn, {name: test for name, (_, test) in parts.items()}

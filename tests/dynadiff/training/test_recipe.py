@@ -59,6 +59,17 @@ def test_several_subjects_share_a_model_and_each_has_a_folder(home: Path) -> Non
     assert "ses-nsd02" not in runs
 
 
+@pytest.mark.parametrize("rule", ["time-resolved", "time-resolved-disjoint"])
+def test_a_picture_of_a_test_run_is_learnt_elsewhere_only_under_the_rule_that_says_so(
+    rule: str, tmp_path: Path, phantom_of
+) -> None:
+    store = stored(phantom_of([1], [1], [1, 2, 3]), tmp_path, 1, [(1, 1), (1, 2), (1, 3)])
+    (learn,), (test,) = (side.values() for side in divide_all({"01": store}, replace(TINY, split=rule).division))
+    assert not set(learn.runs) & set(test.runs)
+    both = {learn.names[k] for k in learn.seen} & {test.names[k] for k in test.seen}
+    assert bool(both) == (rule == "time-resolved")
+
+
 @pytest.mark.parametrize("start", ["shared", "shared/subject-02"])
 def test_a_new_subject_starts_with_what_the_others_share(home: Path, start: str) -> None:
     still = replace(TINY, warm_start=0, lr=1e-12)  # so that what is saved is what training began with
