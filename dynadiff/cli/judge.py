@@ -1,5 +1,6 @@
 """`dynadiff evaluate` and `study`: how good a decoder is, and the tables of the documentation."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,12 @@ RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
 NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
 
 
-def evaluate(model: Model = None, root: Root = None, subject: Subject = 1, seed: int = 0) -> None:
-    """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
+def evaluate(model: Model = None, root: Root = None, seed: int = 0) -> None:
+    """Identify the trials that were held out of a model's training, beside baselines, ceiling and chance."""
     need_torch()
     from dynadiff.evaluation.report import print_evaluation
 
-    print_evaluation(model_or_embedded(model), tree_or_phantom(root, subject), subject, seed)
+    print_evaluation(model_or_embedded(model), partial(tree_or_phantom, root), seed)
 
 
 def study(

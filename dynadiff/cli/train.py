@@ -106,7 +106,7 @@ def _choices(preset: str, changes: list[str], options: dict[str, object], shift:
 def _generator(name: str, pretrained: Path | None) -> str:
     """As a model names it: the pretrained model's where none is given, and a folder by its whole path."""
     if pretrained and name == "generator":
-        from dynadiff.training.recipe import generator_of
+        from dynadiff.training.pretrained import generator_of
 
         name = generator_of(pretrained)
     folder = name not in ("generator", "embedded") and Path(name).is_dir()

@@ -14,6 +14,7 @@ from torch import nn
 from dynadiff.networks.adapters import Adaptation, load_trained, set_trainable, trained, trained_state
 from dynadiff.networks.brain import BrainConfig, BrainModule, SharedBrain, adapt
 from dynadiff.networks.generator import Generator
+from dynadiff.recordings.held_out import HeldOut
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 
@@ -33,6 +34,7 @@ class ModelConfig:
     sampler: str = "ddim"  # or "ddpm"; an engine is always DDIM
     unconditional: str = "zeros"  # what guidance leads away from; or "learned"
     trained_on: str = ""  # one line for a reader
+    held_out: HeldOut | None = None  # from its training; None: nothing that it could say
     brain_files: Mapping[str, str] = field(default_factory=dict)  # weight files and their sha256, set when saved
     unet_files: Mapping[str, str] = field(default_factory=dict)
 

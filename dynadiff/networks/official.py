@@ -25,6 +25,7 @@ from dynadiff.networks.model import Model, ModelConfig
 from dynadiff.networks.model_folder import save_model
 from dynadiff.networks.versatile import image_branch, plain_unet
 from dynadiff.networks.weights import load_strictly, read_weights
+from dynadiff.recordings.held_out import HeldOut
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import TR
@@ -80,6 +81,7 @@ def import_official(checkpoint: Path, base: str, subject: Subject, out: Path) ->
         subject=subject.name, tr=TR, mask_sha256=mask_digest(subject.mask), window=WindowSpec(), cleaning=Cleaning(),
         brain=sizes, generator="generator", adaptation=Adaptation(rank=rank, alpha=rank),  # their scale is 1
         trained_on=f"imported from {checkpoint.name}, weights of facebookresearch/dynadiff",
+        held_out=HeldOut("standard", 0, None, (subject.name,), None),
     )  # fmt: skip
     with torch.device("meta"):
         module = BrainModule(sizes)

@@ -14,6 +14,7 @@ from typing import Any
 from dynadiff.base.errors import UserError
 from dynadiff.networks.adapters import SETS, TARGETS
 from dynadiff.networks.brain import AGGREGATIONS, TIMESTEP_LAYERS
+from dynadiff.recordings.held_out import RULES
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.divide import Division
 
@@ -25,7 +26,7 @@ WORDS = {
     "unconditional": ("zeros", "learned"),
     "sampler": ("ddim", "ddpm"),
     "precision": ("no", "bf16", "fp16"),
-    "split": ("standard", "first-session", "time-resolved", "time-resolved-disjoint"),
+    "split": RULES,
 }
 
 

@@ -7,29 +7,23 @@ from pathlib import Path
 import torch
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import atomic, file_digest
 from dynadiff.base.numbers import spelled
 from dynadiff.networks.adapters import Adaptation
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
-from dynadiff.networks.model_folder import (
-    CONFIG,
-    generator_folder,
-    load_config,
-    load_model,
-    save_model,
-    save_shared_model,
-)
+from dynadiff.networks.model_folder import generator_folder, save_model, save_shared_model
+from dynadiff.recordings.held_out import TEST, HeldOut, listed, write_trials
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.dynadiff import train, warm_start
 from dynadiff.training.generator import GeneratorTraining, train_generator
 from dynadiff.training.presets import Training
+from dynadiff.training.pretrained import identity, learnt_before, load_pretrained
 from dynadiff.training.processes import open_accelerator
-from dynadiff.trials.divide import Divided, divide_all
+from dynadiff.trials.divide import Divided, divide_all, once
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
-from dynadiff.trials.store import KINDS, Store, open_store, store_home
+from dynadiff.trials.store import KINDS, Store, StoredTrials, open_store, store_home
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ def train_recipe(recipe: Recipe) -> str:
         raise UserError(f"preset {recipe.name} needs a generator: give a diffusers folder with --generator")
     if recipe.pretrained and len(recipe.subjects) > 1:
         raise UserError("a pretrained model is adapted to one subject at a time: name one with --subjects")
+    _learnt_before(recipe)
     missing = _check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
     if recipe.generator == "generator" and not (recipe.out / "generator" / "generator.json").exists():
         train_generator(GeneratorTraining(), recipe.out)  # by all processes together
@@ -70,32 +65,28 @@ def train_recipe(recipe: Recipe) -> str:
         stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
     learn, test = divide_all(stores, config.division, recipe.sessions)
     line = _line(recipe, learn, missing)
-    if accelerator.is_main_process:
-        _write_split(recipe.out / "work" / "test-trials.tsv", test)
-    model = _model(recipe, stores, generator, line)
+    held_out = {name: _held_out(recipe, trials) for name, trials in test.items()}
+    model = _model(recipe, stores, held_out, generator, line)
     encoder = None
     if config.warm_start or config.anchor:
         encoder = ImageEncoder.load(generator_folder(recipe.generator, recipe.out) / "image_encoder")
     work = recipe.out / "work"
-    learnt, unseen = (trials if len(trials) > 1 else next(iter(trials.values())) for trials in (learn, test))
+    looked_at = {name: once(trials, config.seed) for name, trials in test.items()}
+    learnt, unseen = (trials if len(trials) > 1 else next(iter(trials.values())) for trials in (learn, looked_at))
     if encoder is not None and config.warm_start:
         warm_start(model, learnt, unseen, encoder, config, work, accelerator)
     train(model, learnt, unseen, config, work, encoder, accelerator, recipe.tensorboard)
     if accelerator.is_main_process:
         dtype = torch.float16 if recipe.name == "phantom" else torch.float32
+        for name, trials in test.items():
+            home = recipe.out if isinstance(model, Model) else recipe.out / f"subject-{name}"
+            write_trials(home / TEST, trials.presentations())
         if isinstance(model, Model):
             save_model(model, recipe.out, dtype)
         else:
             save_shared_model(model, recipe.out, dtype)
     accelerator.end_training()
     return line
-
-
-def generator_of(pretrained: Path) -> str:
-    """The generator that a model was trained with, as one that is trained on from it names it."""
-    folder = _shared_or_own(pretrained)
-    name = load_config(folder).generator
-    return str((folder / name).resolve()) if (folder / name).is_dir() else name
 
 
 def _check_data(recipe: Recipe) -> str:
@@ -136,20 +127,17 @@ def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
     trials, dropped = (sum(numbers) for numbers in zip(*((len(t), t.dropped) for t in learn.values()), strict=True))
     whose = f"subject{'s' * (len(learn) > 1)} {', '.join(learn)}"
     sessions = spelled(sorted({int(session) for t in learn.values() for session in t.sessions}))
-    start = f", from {recipe.pretrained.name} ({_identity(recipe.pretrained)})" if recipe.pretrained else ""
+    start = f", from {recipe.pretrained.name} ({identity(recipe.pretrained)})" if recipe.pretrained else ""
     return (
         f"{trials} trials of {whose}, sessions {sessions}, preset {recipe.name}, split {recipe.choices.split}{start}, "
         f"{dropped} windows outside their runs left out" + (f", without {missing}" if missing else "")
     )
 
 
-def _identity(pretrained: Path) -> str:
-    """Of a model folder: its configuration holds the digests of its weights."""
-    return file_digest(_shared_or_own(pretrained) / CONFIG)[:12]
-
-
-def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, line: str) -> Model | SharedModel:
-    configs = {name: _model_config(recipe, store, generator, line) for name, store in stores.items()}
+def _model(
+    recipe: Recipe, stores: Mapping[str, Store], held_out: Mapping[str, HeldOut], generator: Generator, line: str
+) -> Model | SharedModel:
+    configs = {name: _model_config(recipe, store, held_out[name], generator, line) for name, store in stores.items()}
     masks, affines = ({name: getattr(store, what) for name, store in stores.items()} for what in ("mask", "affine"))
     torch.manual_seed(
         recipe.choices.seed
@@ -159,20 +147,14 @@ def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, li
     (name,) = stores
     if recipe.pretrained is None:
         return new_model(configs[name], generator, masks[name], affines[name])
-    pretrained = load_model(_shared_or_own(recipe.pretrained))
+    pretrained = load_pretrained(recipe.pretrained)
     try:
         return adapted_model(pretrained, configs[name], generator, masks[name], affines[name])
     except ValueError as error:
         raise UserError(f"{recipe.pretrained} cannot be gone on from: {error}") from None
 
 
-def _shared_or_own(folder: Path) -> Path:
-    """The model folder itself, or one of those that share what is in it: to a new subject they are all the same."""
-    several = sorted(folder.glob("subject-*/"))
-    return several[0] if several and not (folder / CONFIG).exists() else folder
-
-
-def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str) -> ModelConfig:
+def _model_config(recipe: Recipe, store: Store, held_out: HeldOut, generator: Generator, line: str) -> ModelConfig:
     config, voxels = recipe.choices, int(store.mask.sum())
     return ModelConfig(
         subject=store.plan.subject, tr=store.tr, mask_sha256=store.plan.mask_sha256, window=config.window,
@@ -184,13 +166,16 @@ def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str)
         generator=recipe.generator,
         adaptation=Adaptation(config.trainable, config.rank, config.alpha, config.targets),
         steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
-        unconditional=config.unconditional, trained_on=line,
+        unconditional=config.unconditional, trained_on=line, held_out=held_out,
     )  # fmt: skip
 
 
-def _write_split(path: Path, test: Divided) -> None:
-    """The trials that are looked at: run and picture, so that what was held out can be read off."""
-    lines = [f"{trials.run_names[run]}\t{trials.names[picture]}\n"
-             for trials in test.values() for run, picture in zip(trials.runs, trials.seen, strict=True)]  # fmt: skip
-    with atomic(path) as new:
-        new.write_text("run\tpicture\n" + "".join(lines))
+def _held_out(recipe: Recipe, trials: StoredTrials) -> HeldOut:
+    whose = {f"{subject:02d}" for subject in recipe.subjects} | set(_learnt_before(recipe))
+    config = recipe.choices
+    return HeldOut(config.split, config.seed, recipe.sessions, tuple(sorted(whose)), listed(trials.presentations()))
+
+
+def _learnt_before(recipe: Recipe) -> tuple[str, ...]:
+    (first, *_) = recipe.subjects
+    return learnt_before(recipe.pretrained, recipe.choices.split, f"{first:02d}") if recipe.pretrained else ()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
+from dynadiff.recordings.held_out import Trial
 from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.recordings.run import Event
 from dynadiff.signal.cleaning import Cleaning
@@ -180,6 +181,12 @@ class StoredTrials:
 
     def __len__(self) -> int:
         return len(self.seen)
+
+    def presentations(self) -> list[Trial]:
+        """Which presentations they are, by the names that stay."""
+        runs = self._store.runs
+        places = ((runs[block >> 16], block & 0xFFFF) for block in self.blocks.tolist())
+        return [Trial.of(run.name, run.events[event]) for run, event in places]
 
     def chosen(self, which: NDArray[np.int64]) -> "StoredTrials":
         """Only the trials ``which``, in that order."""

@@ -77,7 +77,7 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     assert code == 0, wrong
     assert "preset phantom, split first-session" in said
     assert (out / "model.json").exists()
-    runs = {line.split("\t")[0] for line in (out / "work" / "test-trials.tsv").read_text().splitlines()[1:]}
+    runs = {line.split("\t")[0] for line in (out / "test-trials.tsv").read_text().splitlines()[1:]}
     assert runs == {"sub-01_ses-nsd01_task-nsdcore_run-01"}
     code, _, wrong = dynadiff(*run, "--resume", "--set", "lr=1")
     assert (code, "begun with lr" in wrong) == (2, True)
