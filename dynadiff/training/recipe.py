@@ -139,17 +139,15 @@ def _model(
 ) -> Model | SharedModel:
     configs = {name: _model_config(recipe, store, held_out[name], generator, line) for name, store in stores.items()}
     masks, affines = ({name: getattr(store, what) for name, store in stores.items()} for what in ("mask", "affine"))
-    torch.manual_seed(
-        recipe.choices.seed
-    )  # the same first weights whether the generator was trained just now or before
+    seed = recipe.choices.seed
     if len(stores) > 1:
-        return new_shared_model(configs, generator, masks, affines)
+        return new_shared_model(configs, generator, masks, affines, seed)
     (name,) = stores
     if recipe.pretrained is None:
-        return new_model(configs[name], generator, masks[name], affines[name])
+        return new_model(configs[name], generator, masks[name], affines[name], seed)
     pretrained = load_pretrained(recipe.pretrained)
     try:
-        return adapted_model(pretrained, configs[name], generator, masks[name], affines[name])
+        return adapted_model(pretrained, configs[name], generator, masks[name], affines[name], seed)
     except ValueError as error:
         raise UserError(f"{recipe.pretrained} cannot be gone on from: {error}") from None
 

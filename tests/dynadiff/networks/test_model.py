@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +80,40 @@ def test_whatever_learnt_comes_back(trainable: str, generator: Path, tmp_path: P
             torch.testing.assert_close(a, b, atol=0, rtol=0, msg=name)
     assert not any(p.requires_grad for p in back.generator.vae.parameters())
     assert len(back.trainable()) == len(model.trainable())
+
+
+def test_first_weights_of_brain_module_and_of_adapters_depend_on_the_seed_and_not_on_each_other(
+    generator: Path,
+) -> None:
+    """So what learns of the U-Net is all in which the rows of table 3 differ."""
+
+    def first(seed: int = 0, width: int = 8, **adaptation: Any) -> Model:
+        config, mask = configured(12, str(generator), adaptation=Adaptation(**adaptation))
+        config = replace(config, brain=replace(config.brain, width=width))
+        return new_model(config, load_generator(generator), mask, np.eye(4), seed)
+
+    torch.manual_seed(5)
+    before, usual = torch.get_rng_state(), first()
+    for adaptation in ({"trainable": "none"}, {"trainable": "all"}, {"rank": 8}):
+        torch.testing.assert_close(first(**adaptation).brain.state_dict(), usual.brain.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(trained(first(width=9).generator.unet), trained(usual.generator.unet), atol=0, rtol=0)
+    other = first(seed=1)
+    assert not torch.equal(other.brain.subject, usual.brain.subject)
+    assert any(not torch.equal(a, b) for a, b in zip(other.trainable(), usual.trainable(), strict=True) if a.any())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_new_subject_has_the_same_first_layers_whether_the_rest_is_learnt_or_not(generator: Path) -> None:
+    config, mask = configured(12, str(generator))
+    old = new_model(config, load_generator(generator), mask, np.eye(4), 3)
+    stirred(old)
+    models = [
+        make(load_generator(generator), mask, np.eye(4), 1)
+        for make in (partial(new_model, config), partial(adapted_model, old, config))
+    ]
+    for name in ("subject", "timestep_weight"):
+        assert torch.equal(getattr(models[0].brain, name), getattr(models[1].brain, name))
+    assert torch.equal(models[1].brain.out.weight, old.brain.out.weight)
 
 
 def test_the_model_that_ships_names_its_files() -> None:
