@@ -165,14 +165,24 @@ def import_(
     subject: Subject = 1,
     root: Annotated[Path | None, typer.Option(help="NSD tree that has the subject's nsdgeneral mask.")] = None,
     mask: Annotated[Path | None, typer.Option(help="The mask itself (NIfTI, above 0), instead of the tree.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Sampler, steps and guidance: paper (DDIM, 20, 3) or released (DDPM, 20, 3.5).")
+    ] = "paper",
 ) -> None:
     """Make a model folder of the authors' weights."""
     if (root is None) == (mask is None):
         raise UserError("give the subject's mask, either with --root (an NSD tree) or with --mask (one file)")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give --out another name")
+    if preset not in ("paper", "released"):
+        raise UserError(f"the authors' weights are not of preset {preset}: choose paper or released")
     need_torch()
-    from dynadiff.networks.official import import_official, read_subject
+    from dynadiff.networks.official import beside_release, import_official, read_subject
+    from dynadiff.training.presets import PRESETS
 
-    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out)
-    typer.echo(f"{out}: a decoder of subject {subject}; {others} tensors of the checkpoint are no part of the model")
+    sampling = PRESETS[preset].sampling
+    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out, sampling)
+    typer.echo(
+        f"{out}: a decoder of subject {subject}, {beside_release(sampling)} (--preset paper or released); "
+        f"{others} tensors of the checkpoint are no part of the model"
+    )

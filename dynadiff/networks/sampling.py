@@ -18,12 +18,19 @@ from dynadiff.networks.generator import Generator, decode_latents, to_pixels
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are painted. The default is the paper's; DDPM with guidance 3.5 is the release's."""
+    """How pictures are painted. The default is the paper's."""
 
     sampler: str = "ddim"  # or "ddpm"
     steps: int = 20
     guidance: float = 3.0
     seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.sampler.upper()}, {self.steps} steps, guidance {self.guidance:g}"
+
+
+PUBLISHED = Sampling()
+RELEASED = Sampling("ddpm", 20, 3.5)  # as facebookresearch/dynadiff paints; DDPM is ancestral
 
 
 class Step(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any
 from dynadiff.base.errors import UserError
 from dynadiff.networks.adapters import SETS, TARGETS
 from dynadiff.networks.brain import AGGREGATIONS, TIMESTEP_LAYERS
+from dynadiff.networks.sampling import Sampling
 from dynadiff.recordings.held_out import RULES
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.divide import Division
@@ -76,6 +77,11 @@ class Training:
     @property
     def window(self) -> WindowSpec:
         return WindowSpec(self.offset, self.length)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How pictures are painted that are looked at."""
+        return Sampling(self.sampler, self.sampling_steps, self.guidance)
 
     @property
     def division(self) -> Division:
