@@ -159,7 +159,9 @@ def prepare(
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Consolidated weights of one subject (.bin, .pt, .safetensors).")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Consolidated weights of one subject: a file, or a folder of shards.")
+    ],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     generator: Annotated[str, typer.Option(help="Folder or hub id of Versatile Diffusion, for its configuration.")],
     subject: Subject = 1,

@@ -4,6 +4,7 @@ The checkpoint is written here, small, with the released names: both branches, b
 the training state holds. What it must give is computed by layers made as the released ones are.
 """
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -155,6 +156,18 @@ def test_a_file_that_holds_code_is_not_run(base: str, tmp_path: Path, capsys: py
         with pytest.raises(UserError, match=said):
             import_official(tmp_path / f"{name}.bin", base, ANN, tmp_path / "out")
     assert capsys.readouterr().out == ""
+
+
+def test_a_checkpoint_in_shards_is_imported_from_its_folder(released: Released, base: str, tmp_path: Path) -> None:
+    shards, state = tmp_path / "shards", released.state()
+    shards.mkdir()
+    names = {key: f"pytorch_model-{1 + (k % 2):05d}-of-00002.bin" for k, key in enumerate(state)}
+    for shard in set(names.values()):
+        torch.save({key: value for key, value in state.items() if names[key] == shard}, shards / shard)
+    (shards / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert import_official(shards, base, ANN, tmp_path / "out") == 2
+    window = torch.randn(2, VOXELS, VOLUMES)
+    torch.testing.assert_close(load_model(tmp_path / "out").brain(window), released.brain(window), atol=1e-5, rtol=1e-5)
 
 
 def test_the_command_takes_the_mask_from_a_file(released: Released, base: str, tmp_path: Path, dynadiff) -> None:
