@@ -26,7 +26,7 @@ class TorchEngine(Engine):
         self._timesteps = torch.from_numpy(manifest.schedule.timesteps(manifest.steps)).to(self._device)
         self._ab = torch.from_numpy(manifest.schedule.ddim(manifest.steps)).float().to(self._device)
         self._guidance = torch.tensor(manifest.guidance, device=self._device)
-        self.mode = f"compiled by {compiler}" if compiler else ""
+        self.mode = ", ".join(filter(None, (f"compiled by {compiler}" if compiler else "", other_sampler(model))))
         if compiler:
             for network in (self._brain, self._step, self._render):
                 network.compile(backend=compiler, dynamic=False)
@@ -49,6 +49,12 @@ class TorchEngine(Engine):
     def _here(self, values: Any, axes: int) -> torch.Tensor:
         here = torch.as_tensor(values, device=self._device)
         return here if here.ndim == axes else here[None]
+
+
+def other_sampler(model: Model) -> str:
+    """What an engine of this model runs, where it is not what the model is set to; "" where it is."""
+    sampler = model.config.sampler
+    return "" if sampler == "ddim" else f"DDIM, as every engine does, where its model is set to {sampler.upper()}"
 
 
 def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest:

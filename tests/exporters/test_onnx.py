@@ -1,6 +1,7 @@
 """An exported engine is the same decoder: per network, over the whole sampling loop, and without torch around."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,17 @@ sys.exit(0 if picture.shape == (64, 64, 3) and "torch" not in sys.modules else 1
 def test_engines_that_cannot_be_opened_say_what_to_do(kind: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         open_decoder(kind, tmp_path)
+
+
+def test_an_export_of_a_model_of_another_sampler_says_what_the_engine_paints_by(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.onnx.write_engine", lambda *_, **__: None)
+    said: list[str] = []
+    export_onnx(untrained, tmp_path / "onnx", say=said.append)
+    assert said == []
+    shutil.copytree(untrained, tmp_path / "model", ignore=shutil.ignore_patterns("onnx"))
+    written = json.loads((tmp_path / "model" / "model.json").read_text())
+    (tmp_path / "model" / "model.json").write_text(json.dumps(written | {"sampler": "ddpm"}))
+    export_onnx(tmp_path / "model", tmp_path / "onnx", say=said.append)
+    assert said == ["the onnx engine runs DDIM, as every engine does, where its model is set to DDPM"]
