@@ -17,7 +17,13 @@ from dynadiff.networks.adapters import SETS, Adaptation, trained  # noqa: E402
 from dynadiff.networks.brain import BrainConfig, adapt  # noqa: E402
 from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model  # noqa: E402
-from dynadiff.networks.model_folder import load_config, load_model, save_model, save_shared_model  # noqa: E402
+from dynadiff.networks.model_folder import (  # noqa: E402
+    load_config,
+    load_held_out,
+    load_model,
+    save_model,
+    save_shared_model,
+)
 from dynadiff.recordings.masks import mask_digest  # noqa: E402
 from dynadiff.signal.cleaning import Cleaning  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
@@ -123,6 +129,19 @@ def test_the_model_that_ships_names_its_files() -> None:
     load_model(EMBEDDED)
 
 
+def test_a_model_that_does_not_say_what_was_held_out_is_opened_and_nothing_is_taken_for_held_out(
+    generator: Path, tmp_path: Path
+) -> None:
+    config, mask = configured(12, str(generator))
+    save_model(new_model(config, load_generator(generator), mask, np.eye(4)), tmp_path)
+    raw = json.loads((tmp_path / "model.json").read_text())
+    del raw["held_out"]
+    (tmp_path / "model.json").write_text(json.dumps(raw))
+    assert load_model(tmp_path).config.held_out is None
+    with pytest.raises(UserError, match="does not say what was held out of its training"):
+        load_held_out(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -132,6 +151,7 @@ def test_the_model_that_ships_names_its_files() -> None:
         (lambda raw: raw["brain"].pop("aggregation"), "aggregation"),
         (lambda raw: raw["brain"].update(aggregation="max"), "choose one of out, in"),
         (lambda raw: raw["adaptation"].update(trainable="some"), "choose one of lora"),
+        (lambda raw: raw.update(held_out={"rule": "time-resolved"}), "held_out"),
         (lambda raw: raw["brain"].update(width=9), "are not those of its model.json"),
         (lambda raw: raw["adaptation"].update(rank=2), "are not those of its model.json"),
         (lambda raw: raw["brain_files"].update({"brain.safetensors": "0"}), "not the file that was saved"),
