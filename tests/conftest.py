@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zmq
 
 from dynadiff.engines.contract import Decoder, Engine, Manifest
 from dynadiff.networks.schedule import Schedule
@@ -179,6 +178,7 @@ class ListedFeed:
     """A feed without a network: hands out messages, then nothing."""
 
     duplicates, gaps, damaged, reconnects = 1, 2, 3, 4
+    trouble = ""
 
     def __init__(self, messages, before_each=lambda message: None) -> None:
         self._messages, self._before_each = list(messages), before_each
@@ -201,6 +201,8 @@ def listed_feed() -> type[ListedFeed]:
 
 @pytest.fixture
 def free_address():
-    """An address of this machine at which nothing listens."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
-        return f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+    """An address of this machine at which nothing listens, and which nobody else is given meanwhile."""
+    from support.ports import held_address  # here, for processes load this file by its path
+
+    with held_address() as address:
+        yield address
