@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Engine, Manifest, step_inputs
 from dynadiff.scores.identification import Features
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in this order
+CUDA = "CUDAExecutionProvider"
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
@@ -28,15 +29,19 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
     """A graph on the GPU where this ONNX Runtime was built for one, and then nowhere else; on the CPU otherwise."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    providers = [name for name in PROVIDERS if name in ort.get_available_providers()]
-    session = ort.InferenceSession(str(path), options, providers=providers)
-    if session.get_providers()[0] != providers[0]:
+    options.log_severity_level = 4  # what goes wrong is raised, in the same words
+    if CUDA not in ort.get_available_providers():
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # of single nodes
+    float32 = {"use_tf32": "0"}  # which is on without this: ten bits of mantissa in products, too few for the probe
+    try:
+        return ort.InferenceSession(str(path), options, providers=[(CUDA, float32)], enable_fallback=0)  # of the whole
+    except (Fail, RuntimeError) as error:
+        words = " ".join(str(error).split())
         raise UserError(
-            f"ONNX Runtime is installed for {providers[0]} and cannot use it here: install the GPU's driver and CUDA, "
-            "or onnxruntime instead of onnxruntime-gpu"
-        )
-    return session
+            f"ONNX Runtime does not run {path} on the GPU alone ({words}): install the GPU's driver and CUDA, export "
+            "the engine with another --opset, or install onnxruntime instead of onnxruntime-gpu"
+        ) from error
 
 
 class OnnxEngine(Engine):
