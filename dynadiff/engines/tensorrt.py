@@ -19,7 +19,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS, Machine, Network, parse_specification, refuse_foreign
 from dynadiff.engines.contract import Engine, Manifest, step_inputs
 from dynadiff.engines.cuda import Cuda, CudaError
-from dynadiff.engines.tensorrt_library import MODULES, new_log, tensor_specification
+from dynadiff.engines.tensorrt_library import MODULES, new_log, refuse_older, tensor_specification
 
 ONE_GRAPH = "all sampling steps in one CUDA graph"
 
@@ -43,6 +43,7 @@ def open_trt(folder: Path, manifest: Manifest, trt: Any, cuda: Cuda) -> Callable
     assert manifest.build is not None  # of a loaded manifest
     again = f"dynadiff export {manifest.kind} --model MODEL --out {folder}"
     machine = Machine(MODULES[manifest.kind], trt.__version__, cuda.gpu, cuda.capability)
+    refuse_older(trt, manifest.kind, manifest.build)
     refuse_foreign(manifest.build, machine, again)
     contents = {name: manifest.read(folder, f"{name}.plan") for name in NETWORKS}
     log, kept, contexts = new_log(trt), [], {}
