@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dynadiff.base.documents import read_document, write_document
+from dynadiff.base.documents import Versions, read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
@@ -26,6 +26,7 @@ from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affin
 
 CONFIG = "model.json"
 NULL = "null.safetensors"
+VERSIONS = Versions()  # of model.json: here stands what a model of an older version lacks
 
 
 def generator_folder(name: str, model: Path) -> Path:
@@ -80,7 +81,7 @@ def load_config(folder: Path) -> ModelConfig:
     """What a model folder says of itself. Raises UserError for a key that is unknown or missing."""
     path = folder / CONFIG
     try:
-        return read_document(path.read_bytes(), ModelConfig)
+        return read_document(VERSIONS.current(path.read_bytes(), path), ModelConfig)
     except FileNotFoundError:
         raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
     except ValueError as error:
@@ -108,7 +109,7 @@ def _write_config(
     brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
     complete = replace(config, brain_files=brain_files, unet_files=unet_files)
     with atomic(folder / CONFIG) as new:
-        new.write_text(write_document(complete))
+        new.write_text(VERSIONS.write(complete))
 
 
 def _relative(path: Path, folder: Path) -> str:
