@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynadiff.engines.contract import Decoder, Engine, Manifest
+from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest
+from dynadiff.engines.sampler import ddim
 from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
@@ -53,10 +54,10 @@ class LinearEngine(Engine):
     def encode(self, window):
         self.gate.wait(30)
         self.windows.append(window.copy())
-        return self._tokens @ window.ravel() / np.float32(window.size**0.5)
+        return Encoded(self._tokens @ window.ravel() / np.float32(window.size**0.5))
 
-    def step(self, latent, tokens, i):
-        return 0.9 * latent + 0.1 * (self._update @ tokens).reshape(latent.shape)
+    def step(self, latent, encoded, i):
+        return 0.9 * latent + 0.1 * (self._update @ encoded.tokens).reshape(latent.shape)
 
     def render(self, latent):
         values = (self._pixels @ latent.ravel()).reshape(PICTURE, PICTURE, 3)
@@ -64,15 +65,17 @@ class LinearEngine(Engine):
 
 
 def linear_decoder(mask: np.ndarray, **changes: object) -> Decoder:
-    """A decoder for the subject with that mask; keywords change its manifest."""
+    """A decoder for the subject with that mask, of three steps; keywords change its manifest."""
     voxels = int(mask.sum())
     known = {
         "kind": "onnx", "subject": "01", "tr": 4 / 3, "voxels": voxels, "mask_sha256": mask_digest(mask),
         "window_offset": 3, "window_length": 6, "cleaning": Cleaning(), "latent_shape": (4, 4, 4),
-        "picture_size": PICTURE, "steps": 3, "guidance": 1.0, "schedule": Schedule(), "files": {},
+        "picture_size": PICTURE, "sampler": ddim(Schedule(), 3, 1.0), "schedule": Schedule(), "files": {},
     }  # fmt: skip
     manifest = Manifest(**(known | changes))
-    return Decoder(LinearEngine(voxels, manifest.window_length), manifest, mask, np.eye(4))
+    engine = LinearEngine(voxels, manifest.window_length)
+    engine.use(manifest.sampler)
+    return Decoder(engine, manifest, mask, np.eye(4))
 
 
 def small_mask() -> np.ndarray:

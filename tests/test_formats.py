@@ -6,6 +6,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import Manifest
 from dynadiff.recordings.masks import MASK, save_mask
 from dynadiff.trials.prepare import prepare
 from dynadiff.trials.store import VERSIONS, Plan, StoredRun, open_store
@@ -35,7 +37,7 @@ def open_model(folder: Path) -> object:
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A folder with all that the first version left."""
-    for name in ("model.json", "store.json", "run.json", "summary.json", "feed.rec"):
+    for name in ("model.json", "engine.json", "store.json", "run.json", "summary.json", "feed.rec"):
         stem, _, kind = name.partition(".")
         shutil.copyfile(OLD / f"{stem}-1.{kind}", tmp_path / name)
     save_mask(tmp_path / MASK, np.ones((2, 3, 2), np.bool_), np.eye(4))
@@ -44,6 +46,35 @@ def old(tmp_path: Path) -> Path:
 
 def test_a_model_of_the_first_version_is_the_one_that_ships(old: Path) -> None:
     assert open_model(old) == open_model(EMBEDDED)
+
+
+def test_an_engine_of_the_first_version_samples_by_ddim_evenly_and_guided_alike(old: Path) -> None:
+    said = json.loads((OLD / "engine-1.json").read_text())
+    manifest = Manifest.load(old)
+    assert (said["steps"], said["guidance"]) == (manifest.steps, manifest.guidance) == (20, 5.0)
+    assert [row.timestep for row in manifest.sampler] == list(range(951, 0, -50))
+    assert [[row.x, row.eps] for row in manifest.sampler] == manifest.schedule.ddim(20).tolist()
+    assert replace(Manifest.load(EMBEDDED / "onnx"), files={}) == manifest
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"steps": "many"},
+        {"steps": 0},
+        {"steps": 1000},
+        {"schedule": {"beta_start": -1.0}},
+        {"schedule": {"steps_offset": 999}},
+        {},
+    ],
+)
+def test_an_engine_that_says_it_is_of_the_first_version_and_is_not_is_one_sentence(spoil: dict, old: Path) -> None:
+    said = json.loads((OLD / "engine-1.json").read_text()) | spoil
+    if not spoil:
+        del said["guidance"]
+    (old / "engine.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match="not an engine manifest of this version"):
+        Manifest.load(old)
 
 
 def test_a_store_of_the_first_version_is_opened(old: Path) -> None:
@@ -72,7 +103,13 @@ def from_the_future(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "read"),
-    [("model.json", open_model), ("store.json", open_store), ("run.json", earlier), ("summary.json", earlier)],
+    [
+        ("model.json", open_model),
+        ("engine.json", Manifest.load),
+        ("store.json", open_store),
+        ("run.json", earlier),
+        ("summary.json", earlier),
+    ],
 )
 def test_a_version_yet_to_come_is_refused_in_one_sentence(name: str, read: Callable[[Path], object], old: Path) -> None:
     from_the_future(old / name)
@@ -91,6 +128,7 @@ def test_a_store_that_a_newer_version_began_is_not_gone_on_with(tmp_path: Path) 
 def test_the_page_tells_the_newest_version_of_each_format() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
+    from dynadiff.engines import contract
     from dynadiff.networks import model_folder
     from dynadiff.trials import store
     from realtime.feed import recording
@@ -101,9 +139,11 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
     told = {row.split("`")[-2]: int(row.split("|")[3]) for row in rows}
     known = {
         "dynadiff/networks/model_folder.py": model_folder.VERSIONS.newest,
+        "dynadiff/engines/contract.py": contract.VERSIONS.newest,
         "dynadiff/trials/store.py": store.VERSIONS.newest,
         "realtime/records/resume.py": resume.VERSIONS.newest,
         "realtime/feed/recording.py": recording.VERSION,
     }
     assert told == known
-    assert all((OLD / name).exists() for name in ("model-1.json", "store-1.json", "run-1.json", "feed-1.rec"))
+    documents = ("model-1.json", "engine-1.json", "store-1.json", "run-1.json", "feed-1.rec")
+    assert all((OLD / name).exists() for name in documents)

@@ -19,6 +19,6 @@ def test_compiled_networks_paint_the_same_picture() -> None:
     shape = plain.manifest.voxels, plain.manifest.window_length
     window = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     noise = initial_noise(0, plain.manifest.latent_shape)
-    pictures = [paint(decoder.engine, window, noise, 2).astype(int) for decoder in (plain, compiled)]
+    pictures = [paint(decoder.engine, window, noise).astype(int) for decoder in (plain, compiled)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
     assert (plain.engine.mode, compiled.engine.mode) == ("", "compiled by eager")
