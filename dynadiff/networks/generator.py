@@ -158,7 +158,10 @@ def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
     noise = DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
     if noise["beta_schedule"] != "scaled_linear":
         raise UserError(f"the noise schedule in {folder} is {noise['beta_schedule']}: only scaled_linear is supported")
-    schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
+    try:
+        schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
+    except ValueError as error:
+        raise UserError(f"{folder / 'scheduler'} is not supported ({error}): give another generator") from None
     size = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
     # a plain diffusers folder, such as Versatile Diffusion's image branch, has no generator.json: it is conditioned on
     # the 257 tokens of CLIP ViT-L/14

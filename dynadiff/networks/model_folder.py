@@ -4,11 +4,9 @@
 subjects share; then every subject has a model folder of its own, and any command takes it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dynadiff.base.documents import read_document, read_part, write_document
+from dynadiff.base.documents import Plain, Versions, read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
@@ -29,7 +27,14 @@ from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affin
 
 CONFIG = "model.json"
 NULL = "null.safetensors"
-SILENT = {"held_out": None}  # what a model of an earlier version does not say of itself
+
+
+def _that_lists_nothing(old: Plain) -> Plain:
+    """The first version did not say what was held out of its training."""
+    return old | {"held_out": None}
+
+
+VERSIONS = Versions((_that_lists_nothing,))  # of model.json
 
 
 def generator_folder(name: str, model: Path) -> Path:
@@ -84,7 +89,7 @@ def load_config(folder: Path) -> ModelConfig:
     """What a model folder says of itself. Raises UserError for a key that is unknown or missing."""
     path = folder / CONFIG
     try:
-        return read_document(json.dumps(SILENT | read_part(path.read_bytes(), dict[str, Any])), ModelConfig)
+        return read_document(VERSIONS.current(path.read_bytes(), path), ModelConfig)
     except FileNotFoundError:
         raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
     except ValueError as error:
@@ -123,7 +128,7 @@ def _write_config(
     brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
     complete = replace(config, brain_files=brain_files, unet_files=unet_files)
     with atomic(folder / CONFIG) as new:
-        new.write_text(write_document(complete))
+        new.write_text(VERSIONS.write(complete))
 
 
 def _relative(path: Path, folder: Path) -> str:

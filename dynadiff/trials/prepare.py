@@ -22,7 +22,7 @@ from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import SESSIONS, TASK_RUNS
 from dynadiff.signal.cleaning import Cleaning, clean_run
 from dynadiff.signal.windows import WindowSpec, online_windows
-from dynadiff.trials.store import INDEX, PICTURES, Plan, Store, StoredRun, array_path, index_of, open_store
+from dynadiff.trials.store import INDEX, PICTURES, VERSIONS, Plan, Store, StoredRun, array_path, index_of, open_store
 
 PLAN = "plan.json"
 Key = tuple[int, int]  # session, file run
@@ -125,7 +125,7 @@ def _begin(plan: Plan, home: Path) -> None:
     path, now = home / PLAN, json.loads(write_document(plan))
     if not path.exists():
         _write(path, plan)
-    begun = json.loads(path.read_text("utf-8"))
+    begun = json.loads(VERSIONS.current(path.read_bytes(), path))
     if differ := [key for key in now if begun.get(key) != now[key]]:
         key = differ[0]
         raise UserError(
@@ -146,7 +146,7 @@ def _finished(record: Path, home: Path) -> StoredRun | None:
     if not record.exists():
         return None
     try:
-        run = read_document(record.read_bytes(), StoredRun)
+        run = read_document(VERSIONS.current(record.read_bytes(), record), StoredRun)
     except ValueError as error:
         raise UserError(f"{record} is damaged ({error}): delete it, and the run is prepared again") from None
     paths = {array_path(home, run.name, kind): digest for kind, digest in run.files.items()}
@@ -167,7 +167,7 @@ def _write_pictures(nsd: NSD, names: Sequence[str], size: int, home: Path) -> No
 
 def _write(path: Path, value: object) -> None:
     with atomic(path) as new:
-        new.write_text(write_document(value), "utf-8")
+        new.write_text(VERSIONS.write(value), "utf-8")
 
 
 def _list(numbers: Sequence[int]) -> str:
