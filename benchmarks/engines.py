@@ -33,13 +33,13 @@ Turn = Callable[[], object]
 def turns(decoder: Decoder, window: NDArray[np.float32], noise: NDArray[np.float32]) -> dict[str, Turn]:
     """What is timed of one engine, on arrays of its own kind."""
     engine, steps = decoder.engine, decoder.manifest.steps
-    tokens = engine.encode(window)
-    latent: Any = engine.step(noise, tokens, 0)
+    encoded = engine.encode(window)
+    latent: Any = engine.step(noise, encoded, 0)
     return {
         "brain module": lambda: engine.encode(window),
-        "guided step": lambda: engine.step(latent, tokens, 1),
+        "guided step": lambda: engine.step(latent, encoded, 1),
         "VAE decoder": lambda: engine.render(latent),
-        f"picture, {steps} steps": lambda: paint(engine, window, noise, steps),
+        f"picture, {steps} steps": lambda: paint(engine, window, noise),
     }
 
 

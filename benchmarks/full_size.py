@@ -120,12 +120,11 @@ def onnx_half(folder: Path, name: str) -> Facts:
 
 def audit(folder: Path, _: str) -> Facts:
     """The largest half-precision values on the way from a random window to a picture, in two steps."""
-    from dataclasses import replace
-
+    from dynadiff.engines.contract import Sampler
     from dynadiff.engines.torch import manifest_of
     from exporters.precision import audit, report
 
-    manifest = replace(manifest_of(model_of(), "onnx"), steps=2)
+    manifest = Sampler(steps=2).over(manifest_of(model_of(), "onnx"))
     reached = audit(folder, manifest, inputs_of("brain")["window"])
     return {"report": report(reached)}
 

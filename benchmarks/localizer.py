@@ -29,7 +29,7 @@ from realtime.feed.connection import Feed
 from realtime.feed.wire import RunEnd, RunStart, Volume
 
 BOLD = "sub-02_task-oneback_run-1_bold.nii.gz"
-ADDRESS, TR, LENGTH = "tcp://127.0.0.1:5571", 2.0, 6
+TR, LENGTH = 2.0, 6
 AT = (20, 50, 100, 156)
 WAYS = {"exact": Cleaning(ridge=0), "ridge 5": Cleaning()}
 
@@ -39,11 +39,13 @@ Series = NDArray[np.float32]
 def received(bold: Path) -> tuple[RunStart, list[Volume]]:
     """The run as it comes over the wire."""
     command = "from realtime.cli import main; main()"
-    arguments = ["replay", "--bold", str(bold), "--tr", str(TR), "--speed", "0", "--bind", ADDRESS]
-    served = subprocess.Popen([sys.executable, "-c", command, *arguments], stdout=subprocess.DEVNULL)
+    arguments = ["replay", "--bold", str(bold), "--tr", str(TR), "--speed", "0", "--bind", "tcp://127.0.0.1:*"]
+    served = subprocess.Popen([sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE, text=True)
+    assert served.stdout is not None
+    address = next(word.strip(",") for line in served.stdout for word in line.split() if word.startswith("tcp://"))
     volumes: list[Volume] = []
     start: RunStart | None = None
-    with Feed(ADDRESS, "benchmark") as feed:
+    with Feed(address, "benchmark") as feed:
         while not isinstance(message := feed.receive(60), RunEnd):
             if isinstance(message, RunStart):
                 start = message

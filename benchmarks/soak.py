@@ -29,6 +29,7 @@ from replay.faults import Faults, relay
 from replay.server import serve
 
 SHAPE, TR, CONSUMERS = (40, 40, 20), 4 / 3, 3  # 64 kB in int16
+ANY_PORT = "tcp://127.0.0.1:*"
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -52,14 +53,23 @@ def run_messages(number: int, volumes: int, speed: float) -> Iterator[tuple[floa
     yield volumes * TR / speed, position.ending("complete")
 
 
-def feed(bind: str, runs: int, volumes: int, speed: float, memory: "SimpleQueue[float]") -> None:
+def feed(where: "SimpleQueue[str]", runs: int, volumes: int, speed: float, memory: "SimpleQueue[float]") -> None:
+    """All runs at one address, which is said ``where`` somebody waits for it."""
+    bind = ANY_PORT
+
+    def ready(address: str) -> None:
+        nonlocal bind
+        if bind == ANY_PORT:
+            where.put(address)
+        bind = address
+
     for number in range(runs):
-        serve(run_messages(number, volumes, speed), bind, wait_for=CONSUMERS)
+        serve(run_messages(number, volumes, speed), bind, wait_for=CONSUMERS, ready=ready)
         memory.put(megabytes(os.getpid()))
 
 
-def link(connect: str, bind: str, share: float, stop: Event) -> None:
-    relay(connect, bind, Faults(share, share, share, share), seed=0, stop=stop.is_set)
+def link(connect: str, where: "SimpleQueue[str]", share: float, stop: Event) -> None:
+    relay(connect, ANY_PORT, Faults(share, share, share, share), seed=0, stop=stop.is_set, ready=where.put)
 
 
 def consume(address: str, role: str, folder: Path, runs: int, faults: "SimpleQueue[tuple[int, int, int, int]]") -> None:
@@ -114,7 +124,7 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=50.0)
     parser.add_argument("--faults", type=float, default=0.01)
     options = parser.parse_args()
-    served, bad = "tcp://127.0.0.1:5572", "tcp://127.0.0.1:5573"
+    where: SimpleQueue[str] = CONTEXT.SimpleQueue()
     memory: SimpleQueue[float] = CONTEXT.SimpleQueue()
     faults: SimpleQueue[tuple[int, int, int, int]] = CONTEXT.SimpleQueue()
     stop, rng, began, kills = CONTEXT.Event(), np.random.default_rng(0), time.monotonic(), 0
@@ -124,15 +134,16 @@ def main() -> None:
             folder.mkdir()
 
         def consumer(k: int) -> "multiprocessing.process.BaseProcess":
-            arguments = (bad, f"consumer-{k}", folders[k], options.runs, faults)
+            arguments = (address, f"consumer-{k}", folders[k], options.runs, faults)
             process = CONTEXT.Process(target=consume, args=arguments)
             process.start()
             return process
 
-        feeding = CONTEXT.Process(target=feed, args=(served, options.runs, options.volumes, options.speed, memory))
-        linking = CONTEXT.Process(target=link, args=(served, bad, options.faults, stop))
+        feeding = CONTEXT.Process(target=feed, args=(where, options.runs, options.volumes, options.speed, memory))
         feeding.start()
+        linking = CONTEXT.Process(target=link, args=(where.get(), where, options.faults, stop))
         linking.start()
+        address = where.get()
         consumers = [consumer(k) for k in range(CONSUMERS)]
         sizes: list[list[float]] = []
         for number in range(options.runs):

@@ -1,12 +1,12 @@
 """What the record of a build says of files: digests of weights and graphs, and what the graphs take and give."""
 
-import json
 from pathlib import Path
 
 import onnx
 
 from dynadiff.base.files import file_digest
 from dynadiff.engines.build import NETWORKS, Network, specification
+from dynadiff.networks.model_folder import CONFIG, load_config
 from dynadiff.recordings.masks import MASK
 
 TYPES = {
@@ -17,8 +17,8 @@ TYPES = {
 
 def weight_digests(model: Path, generator: Path) -> dict[str, str]:
     """File to sha256 of all that a decoder's numbers come from; the generator may lie in any folder."""
-    described = json.loads((model / "model.json").read_text())
-    names = ("model.json", MASK, *described["brain_files"], *described["unet_files"])
+    config = load_config(model)
+    names = (CONFIG, MASK, *config.brain_files, *config.unet_files)
     digests = {name: file_digest(model / name) for name in names}
     for path in sorted(generator.rglob("*")):
         if path.suffix in (".json", ".safetensors"):

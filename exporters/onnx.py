@@ -24,7 +24,7 @@ from dynadiff.engines.build import Build
 from dynadiff.engines.contract import Manifest
 from dynadiff.engines.onnx import GRAPHS, SCORER
 from dynadiff.engines.probe import make_probe
-from dynadiff.engines.torch import TorchEngine, manifest_of
+from dynadiff.engines.torch import TorchEngine, manifest_of, other_sampler
 from dynadiff.networks.generator import to_unit
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model
@@ -68,6 +68,8 @@ def export_onnx(
         model.config = replace(model.config, guidance=guidance)
     if (how.precision == "half") != (windows is not None):
         raise ValueError("half precision, and nothing else, is audited with windows")
+    if other := other_sampler(model):
+        say(f"the onnx engine runs {other}")
     source = generator_folder(model.config.generator, model_folder)
     reached: list[Reach] = []
 

@@ -81,11 +81,11 @@ def audit(folder: Path, manifest: Manifest, windows: NDArray[np.float32]) -> lis
     Raises UserError when half precision holds less than ``MARGIN`` times that.
     """
     watched = [Watched(folder / name) for name in GRAPHS]
-    engine = OnnxEngine(watched, manifest)
+    engine = OnnxEngine(watched, manifest.sampler)
     noise = initial_noise(0, manifest.latent_shape)
-    tokens = [engine.encode(window) for window in windows]
+    encoded = [engine.encode(window) for window in windows]
     watched[0].close()
-    latents = [engine.sample(noise, each, manifest.steps) for each in tokens]
+    latents = [engine.sample(noise, each) for each in encoded]
     watched[1].close()
     for latent in latents:
         engine.render(latent)

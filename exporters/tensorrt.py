@@ -25,7 +25,7 @@ from dynadiff.engines.cuda import Cuda, open_cuda
 from dynadiff.engines.onnx import SCORER
 from dynadiff.engines.open import engine_home, load_manifest
 from dynadiff.engines.probe import PROBE
-from dynadiff.engines.tensorrt_library import MODULES, load_tensorrt, new_log, tensor_specification
+from dynadiff.engines.tensorrt_library import MODULES, load_tensorrt, new_log, refuse_older, tensor_specification
 from dynadiff.recordings.masks import MASK
 from exporters.folder import EXPORTER, Say, building, place_engine
 from exporters.timing_cache import TimingCache
@@ -71,6 +71,7 @@ def build_engine(source: Path, out: Path, trt: Any, target: Target, say: Say = p
     """
     manifest, _ = load_manifest("onnx", source)
     assert manifest.build is not None  # of a loaded manifest
+    refuse_older(trt, target.kind, manifest.build)
     build = describe(manifest.build, trt, target)
     with building(out, say):
         if (out / MANIFEST).exists():

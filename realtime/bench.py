@@ -122,7 +122,7 @@ def painting(decoder: Decoder) -> Figures:
     for k in range(WARM + PICTURES):
         window = rng.standard_normal((manifest.voxels, manifest.window_length), dtype=np.float32)
         began = time.perf_counter()
-        _, stages = paint_timed(decoder.engine, window, noise, manifest.steps, time.perf_counter)
+        _, stages = paint_timed(decoder.engine, window, noise, time.perf_counter)
         if k >= WARM:
             for stage, seconds in (stages | {"picture": time.perf_counter() - began}).items():
                 watch.seconds[stage].append(seconds)

@@ -29,7 +29,9 @@ Headless = Annotated[bool, typer.Option("--headless", help="Open no window.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise that every picture starts from.")]
 Speed = Annotated[float, typer.Option(min=0, help="Times real time; 0 is as fast as the decoder takes it.")]
 Share = Annotated[float, typer.Option(min=0, max=1, help="Share of messages.")]
-KeyFolder = Annotated[Path | None, typer.Option("--keys", help="Folder of keys: encrypt, see `realtime keys`.")]
+KeyFolder = Annotated[
+    Path | None, typer.Option("--keys", help="Folder of keys, or one NAME.key_secret: encrypt, see `realtime keys`.")
+]
 AnySpace = Annotated[
     bool, typer.Option("--any-space", help="Take a run that lies in another space than its mask: the voxels are right.")
 ]
@@ -113,7 +115,8 @@ def replay(
 ) -> None:
     """Serve a run as a scanner would; it begins when a decoder is there."""
     from realtime.feed.keys import feed_keys
-    from replay.server import check_address, serve
+    from replay.door import check_address
+    from replay.server import serve
     from replay.sources import Nifti, bold_messages, folder_messages, nsd_messages
 
     console = _console()
@@ -138,10 +141,13 @@ def replay(
         with console.status("looking for the run; the phantom's is made on first use"):
             messages = nsd_messages(root, whose, *which, speed, dummies)
 
-    def ready(address: str) -> None:
-        console.print(f"serving at {address}, waiting for a decoder")
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
 
-    confirmed = serve(messages, bind, keys=own_keys, wait_for=wait_for, ready=ready)
+    def ready(address: str) -> None:
+        say(f"serving at {address}, waiting for {wait_for} consumer{'s' * (wait_for > 1)}")
+
+    confirmed = serve(messages, bind, keys=own_keys, wait_for=wait_for, ready=ready, say=say)
     console.print(f"the run was received whole by: {', '.join(confirmed)}")
 
 
@@ -198,8 +204,11 @@ def faults(
     from replay.faults import Faults, relay
 
     console = _console()
-    console.print(f"passing on {connect} at {bind}, badly", highlight=False)
-    counts = relay(connect, bind, Faults(lost, doubled, damaged, late, late_s), seed)
+
+    def ready(address: str) -> None:
+        console.print(f"passing on {connect} at {address}, badly", highlight=False)
+
+    counts = relay(connect, bind, Faults(lost, doubled, damaged, late, late_s), seed, ready=ready)
     console.print(", ".join(f"{n} {fault}" for fault, n in sorted(counts.items())) or "nothing came", highlight=False)
 
 

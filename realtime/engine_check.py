@@ -15,7 +15,7 @@ from rich.table import Table
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
-from dynadiff.engines.contract import MANIFEST, Decoder, Engine, paint
+from dynadiff.engines.contract import MANIFEST, Decoder, Encoded, Engine, paint
 from dynadiff.engines.open import engine_home, open_decoder, require_gpu
 from dynadiff.engines.parity import Error, compare, noise_windows
 from dynadiff.engines.probe import fetch
@@ -74,12 +74,12 @@ def paired(reference: Engine, other: Decoder, pairs: int = PAIRS) -> Times:
     """Milliseconds of each network and of a whole picture, both engines in turn; with what copying out takes."""
     manifest = other.manifest
     window, noise = noise_windows(manifest, 1)[0], initial_noise(0, manifest.latent_shape)
-    tokens = fetch(reference.encode(window))
+    encoded = Encoded(fetch(reference.encode(window).tokens))
     calls: dict[str, Callable[[Engine], Any]] = {
-        "brain module": lambda engine: fetch(engine.encode(window)),
-        "one step": lambda engine: fetch(engine.step(noise, tokens, 0)),
+        "brain module": lambda engine: fetch(engine.encode(window).tokens),
+        "one step": lambda engine: fetch(engine.step(noise, encoded, 0)),
         "VAE decoder": lambda engine: engine.render(noise),
-        "whole picture": lambda engine: paint(engine, window, noise, manifest.steps),
+        "whole picture": lambda engine: paint(engine, window, noise),
     }
     return {part: _pair(call, reference, other.engine, pairs) for part, call in calls.items()}
 

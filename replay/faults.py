@@ -16,6 +16,7 @@ import zmq
 
 from dynadiff.base.errors import UserError
 from realtime.feed.address import is_local
+from replay.door import bind_at
 
 Frames = list[bytes]
 MAX_LATE_S = 60.0
@@ -82,13 +83,18 @@ def relay(
     *,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
+    ready: Callable[[str], object] = lambda address: None,
 ) -> Counter[str]:
-    """Pass messages on between consumers at ``bind`` and the feed at ``connect`` until ``stop``; count the faults."""
+    """Pass messages on between consumers at ``bind`` and the feed at ``connect`` until ``stop``; count the faults.
+
+    ``ready`` is told the address, once consumers may connect.
+    """
     if not (is_local(connect) and is_local(bind)):
         raise UserError("a bad link is for rehearsals on one machine: give two addresses as tcp://127.0.0.1:5560")
     link = BadLink(faults, np.random.default_rng(seed))
     with zmq.Context() as context, _Relay(context, connect, bind, link, clock) as wires:
         try:
+            ready(wires.address)
             while not stop():
                 wires.step()
         except KeyboardInterrupt:
@@ -107,7 +113,8 @@ class _Relay:
         self._front = context.socket(zmq.ROUTER)
         self._front.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._front.setsockopt(zmq.LINGER, 0)
-        self._front.bind(bind)
+        bind_at(self._front, bind)
+        self.address = str(self._front.get_string(zmq.LAST_ENDPOINT))
         self._poller = zmq.Poller()
         self._poller.register(self._front, zmq.POLLIN)
         self._backs: dict[bytes, zmq.Socket[bytes]] = {}

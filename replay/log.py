@@ -9,13 +9,15 @@ bytes at most; and for each consumer a cursor and its unread frames, which are f
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
+from realtime.feed.ranges import as_text
 from realtime.feed.wire import (
     Ack,
+    Bye,
     Done,
     Frame,
     Hello,
@@ -31,23 +33,28 @@ from realtime.feed.wire import (
 
 CREDIT = 8  # messages on their way to a consumer
 MAX_HELD = 1 << 33  # bytes of a run, 8 GiB
+MAX_REASONS = 20  # that are said of messages that were not understood
 
 Outgoing = list[tuple[bytes, list[Frame]]]  # to which consumer, what
 
 
 @dataclass
 class _Consumer:
-    role: str
+    role: str  # or the name of its key, where there are keys
     name: str  # the same over its connections
     cursor: int  # the next message to send
     acked: int  # it has everything before this one
 
 
 class FeedLog:
-    """The messages of one run so far, and how far each consumer has got. What it returns is to be sent."""
+    """The messages of one run so far, and how far each consumer has got. What it returns is to be sent.
 
-    def __init__(self, run_uid: str, credit: int = CREDIT) -> None:
+    ``say`` is told in a line who comes, goes, is not understood and is done.
+    """
+
+    def __init__(self, run_uid: str, credit: int = CREDIT, say: Callable[[str], object] = lambda line: None) -> None:
         self.run_uid = run_uid
+        self._say = say
         self.position = Position()
         self.consumers: dict[bytes, _Consumer] = {}  # who is here, by connection
         self.confirmed: dict[str, str] = {}  # the roles that have the whole run, by consumer
@@ -55,7 +62,9 @@ class FeedLog:
         self._required: dict[str, str] = {}  # the roles of those who were here at the start, by consumer
         self._enough = 1  # consumers that must have the whole run
         self._log: list[list[Frame]] = []
+        self._lost: dict[bytes, _Consumer] = {}  # connections since the last sign of life
         self._held = 0  # bytes
+        self._refused: set[str] = set()  # reasons that were said
         self._credit = credit
 
     def publish(self, message: Message) -> Outgoing:
@@ -68,36 +77,46 @@ class FeedLog:
         self._log.append(frames)
         return [outgoing for identity in self.consumers for outgoing in self._due(identity)]
 
-    def receive(self, identity: bytes, frames: Sequence[Frame]) -> Outgoing:
-        """What a consumer said."""
+    def receive(self, identity: bytes, frames: Sequence[Frame], key: str = "") -> Outgoing:
+        """What a consumer said, with a key of that name where there are keys."""
         consumer = self.consumers.get(identity)
         try:
             said = unpack(frames)
             match said:
                 case Hello():
-                    consumer = self._join(identity, said)
+                    consumer = self._join(identity, said, key)
                 case Ack() if consumer:
                     consumer.acked = min(max(consumer.acked, said.next_seq), consumer.cursor)
                 case Done() if consumer:
                     self._confirm(consumer, said)
                     return [*self._due(identity), self._status(identity)]
+                case Bye():
+                    self.forget(identity)
+                    if identity in self._lost:
+                        self._say_gone(self._lost.pop(identity), f"left: {said.reason}")
+                    return []
                 case Ack() | Done():
                     return []  # left over from a connection that is gone: its consumer will say Hello
                 case _:
                     raise WireError(f"a consumer does not say {type(said).__name__}.")
         except WireError as error:
-            return [(identity, pack(Refusal(reason=str(error)[:200])))]
+            self._refuse(consumer.role if consumer else key or "somebody", str(error))
+            return [(identity, pack(Refusal(reason=as_text(str(error)))))]
         if consumer:
             self.reached[consumer.name] = max(self.reached.get(consumer.name, 0), consumer.acked)
         return self._due(identity)
 
     def status(self) -> Outgoing:
         """A sign of life for each consumer."""
+        for gone in self._lost.values():
+            self._say_gone(gone, "is gone")
+        self._lost.clear()
         return [self._status(identity) for identity in self.consumers]
 
     def forget(self, identity: bytes) -> None:
-        """A consumer is gone. Should it come back, it says Hello."""
-        self.consumers.pop(identity, None)
+        """A consumer is gone; its last word may still lie in the socket. Should it come back, it says Hello."""
+        if identity in self.consumers:
+            self._lost[identity] = self.consumers.pop(identity)
 
     def here(self) -> dict[str, str]:
         """The roles of those who are here, by consumer; one that is dialling anew has two connections."""
@@ -129,12 +148,15 @@ class FeedLog:
         status = Status(run_uid=self.run_uid, published=len(self._log), sent=sent, confirmed=confirmed)
         return identity, pack(status)
 
-    def _join(self, identity: bytes, hello: Hello) -> _Consumer:
+    def _join(self, identity: bytes, hello: Hello, key: str) -> _Consumer:
         next_seq = hello.next_seq if hello.run_uid == self.run_uid else 0
         if self.position.end and next_seq > len(self._log):
             raise WireError(f"the run has {len(self._log)} messages, there is none {next_seq}.")
         name = hello.consumer or identity.hex()
-        self.consumers[identity] = _Consumer(hello.role, name, cursor=next_seq, acked=next_seq)
+        role = hello.role if key in ("", hello.role) else f"{key} ({hello.role})"
+        if name not in self.here():
+            self._say(f"{role} joined" + (f", and has {next_seq} messages of the run" if next_seq else ""))
+        self.consumers[identity] = _Consumer(role, name, cursor=next_seq, acked=next_seq)
         return self.consumers[identity]
 
     def _confirm(self, consumer: _Consumer, done: Done) -> None:
@@ -142,7 +164,20 @@ class FeedLog:
             return
         if (done.n_volumes, done.digest) != (self.position.n_volumes, self.position.digest):
             raise WireError("your count or digest of the run differs from what was sent.")
+        if consumer.name not in self.confirmed:
+            self._say(f"{consumer.role} has the whole run")
         self.confirmed[consumer.name] = consumer.role
+
+    def _say_gone(self, gone: _Consumer, how: str) -> None:
+        """Unless it is here on another connection, or has all it came for."""
+        if gone.name not in self.here() and gone.name not in self.confirmed:
+            self._say(f"{gone.role} {how}")
+
+    def _refuse(self, who: str, why: str) -> None:
+        """Each reason is said once: a bad link damages much, and a stranger may talk without end."""
+        if why not in self._refused and len(self._refused) < MAX_REASONS:
+            self._refused.add(why)
+            self._say(f"{who} was not understood: {why}")
 
     def _due(self, identity: bytes) -> Outgoing:
         consumer = self.consumers[identity]

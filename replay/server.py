@@ -1,25 +1,20 @@
-"""Serves one run: gives a ``FeedLog`` a socket, a clock and, where there are keys, a guard."""
+"""Serves one run: gives a ``FeedLog`` a door and a clock, and says who comes and goes."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
-import zmq
-from zmq.auth.thread import ThreadAuthenticator
-
 from dynadiff.base.errors import UserError
-from realtime.feed.address import is_address, is_ipv6, is_local
 from realtime.feed.keys import Keys
-from realtime.feed.wire import MAX_CONTROL, Message, RunStart, Volume, WireError
+from realtime.feed.wire import Message, RunStart, Volume, WireError
+from replay.door import Door, listening
 from replay.log import FeedLog, Outgoing
 
 STATUS_S = 1.0  # between signs of life
 STOP_S = 2.0  # for consumers to hear that a run was stopped
-HEARTBEAT_MS = 1000  # of ZeroMQ, which finds a consumer whose machine is gone
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +30,9 @@ def serve(
     clock: Callable[[], float] = time.monotonic,
     unix_time: Callable[[], float] = time.time,
     ready: Callable[[str], object] = log.info,
+    say: Callable[[str], object] = log.info,
 ) -> tuple[str, ...]:
-    """Serve one run and return the roles of the consumers that confirmed it.
+    """Serve one run and return who confirmed it: names of keys, or without keys roles.
 
     Args:
         messages: with the seconds after the start at which each is due, beginning with a RunStart.
@@ -48,14 +44,15 @@ def serve(
         linger_s: seconds without progress by any consumer after which the end is waited for no longer.
         clock: monotonic seconds. ``unix_time``: what ``t_sent`` is taken from.
         ready: told the address, once consumers may connect.
+        say: told in a line who joins, leaves, is turned away and why, and when the run begins.
 
     Raises:
         UserError: a bad address, a port in use, nothing to serve, consumers that do not come or do not confirm the end.
     """
     due, start = _beginning(messages)
-    with _listening(bind, keys) as socket:
-        feed = _Server(socket, FeedLog(start.run_uid), clock)
-        ready(str(socket.get_string(zmq.LAST_ENDPOINT)))
+    with listening(bind, keys) as door:
+        feed = _Server(door, FeedLog(start.run_uid, say=say), clock, say)
+        ready(door.address)
         feed.gather(wait_for, join_s)
         try:
             feed.play(chain([(due, start)], messages), unix_time)
@@ -75,13 +72,17 @@ def _beginning(messages: Iterator[tuple[float, Message]]) -> tuple[float, RunSta
 
 
 class _Server:
-    """A FeedLog at a socket, in one thread."""
+    """A FeedLog at a door, in one thread."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]", log: FeedLog, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, door: Door, log: FeedLog, clock: Callable[[], float], say: Callable[[str], object] = log.info
+    ) -> None:
         self.log = log
-        self._socket = socket
+        self._door = door
         self._clock = clock
+        self._say = say
         self._next_status = clock()
+        self._turned_away: set[str] = set()  # said before: whoever is turned away tries again ten times a second
 
     def answer(self, until: float, enough: Callable[[], bool] = lambda: False) -> bool:
         """Answer consumers until that time on the clock, however long ago, or until it is enough: was it?
@@ -96,21 +97,26 @@ class _Server:
             if now >= self._next_status:
                 self._next_status = now + STATUS_S
                 self.send(self.log.status())
+                self._tell_turned_away()
             wait_s = max(0.0, min(until, self._next_status) - now)
-            if self._socket.poll(math.ceil(wait_s * 1000)):
-                identity, *frames = self._socket.recv_multipart()
-                self.send(self.log.receive(identity, frames))
+            if self._door.poll(math.ceil(wait_s * 1000)):
+                self.send(self.log.receive(*self._door.receive()))
             elif now >= until:
                 return False
         return True
 
     def gather(self, wait_for: int, join_s: float) -> None:
         """Wait until so many consumers are here. A sign of life finds out who has gone again."""
+        counted = 0
 
         def together() -> bool:
+            nonlocal counted
             if len(self.log.here()) >= wait_for:
                 self.send(self.log.status())
-            return len(self.log.here()) >= wait_for
+            if len(self.log.here()) != counted:
+                counted = len(self.log.here())
+                self._say(f"{counted} of {wait_for} consumers are here")
+            return counted >= wait_for
 
         if not self.answer(self._clock() + join_s, together):  # asked once: one may go between two times of asking
             came = ", ".join(sorted(self.log.here().values())) or "none"
@@ -121,6 +127,7 @@ class _Server:
 
     def play(self, messages: Iterable[tuple[float, Message]], unix_time: Callable[[], float]) -> None:
         """Publish each message when it is due: until a time and not for one, so that delays do not add up."""
+        self._say("the run begins")
         begun = self._clock()
         for due, message in messages:
             self.answer(begun + due)
@@ -132,13 +139,9 @@ class _Server:
             self.send(outgoing)
 
     def send(self, outgoing: Outgoing) -> None:
-        """Send at once: no limit makes this wait or drop, and credit bounds what is on its way."""
+        """Send at once; credit bounds what is on its way."""
         for identity, frames in outgoing:
-            try:
-                self._socket.send_multipart([identity, *frames], copy=False)
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
+            if not self._door.send(identity, frames):
                 self.log.forget(identity)
 
     def stop(self) -> None:
@@ -160,52 +163,8 @@ class _Server:
         if names := ", ".join(self.log.missing()):
             raise UserError(f"the run was served, but its end was not confirmed by {names}: look at what it says.")
 
-
-@contextmanager
-def _listening(bind: str, keys: Keys | None) -> Iterator["zmq.Socket[bytes]"]:
-    """A ROUTER at the address; with keys one that nobody can speak to without a key that is allowed."""
-    check_address(bind, keys is not None)
-    with zmq.Context() as context, _guarded(context, keys), context.socket(zmq.ROUTER) as socket:
-        if keys is not None:
-            socket.curve_server = True
-            socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who is gone is an error, not silence
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_CONTROL)  # whoever sends a larger frame is cut off before it is read
-        socket.setsockopt(zmq.IPV6, int(is_ipv6(bind)))
-        socket.setsockopt(zmq.LINGER, int(STOP_S * 1000))
-        for option in (zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT, zmq.HEARTBEAT_TTL):
-            socket.setsockopt(option, HEARTBEAT_MS if option == zmq.HEARTBEAT_IVL else 3 * HEARTBEAT_MS)
-        try:
-            socket.bind(bind)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EADDRINUSE:
-                raise UserError(f"{bind} is in use: stop the other feed, or give another port.") from None
-            raise UserError(f"a feed cannot listen at {bind} ({error.strerror}): give another address.") from None
-        yield socket
-
-
-@contextmanager
-def _guarded(context: "zmq.Context[zmq.Socket[bytes]]", keys: Keys | None) -> Iterator[None]:
-    """The thread that ZeroMQ asks who may connect, where there are keys."""
-    if keys is None:
-        yield
-        return
-    guard = ThreadAuthenticator(context)
-    guard.start()
-    try:
-        guard.configure_curve(domain="*", location=str(keys.allowed))
-        yield
-    finally:
-        guard.stop()
-
-
-def check_address(bind: str, encrypted: bool) -> None:
-    """Without keys consumers are neither known nor encrypted to, so they must be on this machine; else UserError."""
-    if not is_address(bind, listening=True):
-        raise UserError(f"a feed cannot listen at {bind}: give an address as tcp://127.0.0.1:5560.")
-    if not encrypted and not is_local(bind):
-        raise UserError(
-            f"a feed cannot listen at {bind} without keys: give --keys with a folder that `realtime keys` made, "
-            "or an address on this machine, as tcp://127.0.0.1:5560."
-        )
+    def _tell_turned_away(self) -> None:
+        for line in self._door.turned_away():
+            if line not in self._turned_away:
+                self._turned_away.add(line)
+                self._say(line)

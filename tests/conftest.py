@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zmq
 
-from dynadiff.engines.contract import Decoder, Engine, Manifest
+from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest
+from dynadiff.engines.sampler import ddim
 from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.run import Event, Run
@@ -54,10 +54,10 @@ class LinearEngine(Engine):
     def encode(self, window):
         self.gate.wait(30)
         self.windows.append(window.copy())
-        return self._tokens @ window.ravel() / np.float32(window.size**0.5)
+        return Encoded(self._tokens @ window.ravel() / np.float32(window.size**0.5))
 
-    def step(self, latent, tokens, i):
-        return 0.9 * latent + 0.1 * (self._update @ tokens).reshape(latent.shape)
+    def step(self, latent, encoded, i):
+        return 0.9 * latent + 0.1 * (self._update @ encoded.tokens).reshape(latent.shape)
 
     def render(self, latent):
         values = (self._pixels @ latent.ravel()).reshape(PICTURE, PICTURE, 3)
@@ -65,15 +65,17 @@ class LinearEngine(Engine):
 
 
 def linear_decoder(mask: np.ndarray, **changes: object) -> Decoder:
-    """A decoder for the subject with that mask; keywords change its manifest."""
+    """A decoder for the subject with that mask, of three steps; keywords change its manifest."""
     voxels = int(mask.sum())
     known = {
         "kind": "onnx", "subject": "01", "tr": 4 / 3, "voxels": voxels, "mask_sha256": mask_digest(mask),
         "window_offset": 3, "window_length": 6, "cleaning": Cleaning(), "latent_shape": (4, 4, 4),
-        "picture_size": PICTURE, "steps": 3, "guidance": 1.0, "schedule": Schedule(), "files": {},
+        "picture_size": PICTURE, "sampler": ddim(Schedule(), 3, 1.0), "schedule": Schedule(), "files": {},
     }  # fmt: skip
     manifest = Manifest(**(known | changes))
-    return Decoder(LinearEngine(voxels, manifest.window_length), manifest, mask, np.eye(4))
+    engine = LinearEngine(voxels, manifest.window_length)
+    engine.use(manifest.sampler)
+    return Decoder(engine, manifest, mask, np.eye(4))
 
 
 def small_mask() -> np.ndarray:
@@ -179,6 +181,7 @@ class ListedFeed:
     """A feed without a network: hands out messages, then nothing."""
 
     duplicates, gaps, damaged, reconnects = 1, 2, 3, 4
+    trouble = ""
 
     def __init__(self, messages, before_each=lambda message: None) -> None:
         self._messages, self._before_each = list(messages), before_each
@@ -201,6 +204,8 @@ def listed_feed() -> type[ListedFeed]:
 
 @pytest.fixture
 def free_address():
-    """An address of this machine at which nothing listens."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
-        return f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+    """An address of this machine at which nothing listens, and which nobody else is given meanwhile."""
+    from support.ports import held_address  # here, for processes load this file by its path
+
+    with held_address() as address:
+        yield address

@@ -73,19 +73,26 @@ def prepare(
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Consolidated weights of one subject (.bin, .pt, .safetensors).")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Consolidated weights of one subject: a file, or a folder of shards.")
+    ],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     generator: Annotated[str, typer.Option(help="Folder or hub id of Versatile Diffusion, for its configuration.")],
     subject: Subject = 1,
     root: Annotated[Path | None, typer.Option(help="NSD tree that has the subject's nsdgeneral mask.")] = None,
     mask: Annotated[Path | None, typer.Option(help="The mask itself (NIfTI, above 0), instead of the tree.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Sampler, steps and guidance: paper (DDIM, 20, 3) or released (DDPM, 20, 3.5).")
+    ] = "paper",
 ) -> None:
     """Make a model folder of the authors' weights."""
     if (root is None) == (mask is None):
         raise UserError("give the subject's mask, either with --root (an NSD tree) or with --mask (one file)")
     check_new(out)
-    if not checkpoint.is_file():
-        raise UserError(f"there is no file {checkpoint}: give the consolidated weights of a Dynadiff checkpoint")
+    if preset not in ("paper", "released"):
+        raise UserError(f"the authors' weights are not of preset {preset}: choose paper or released")
+    if not checkpoint.exists():
+        raise UserError(f"{checkpoint} does not exist: give the consolidated weights of a Dynadiff checkpoint")
     need_torch()
     from dynadiff.networks.facts import locate, unet_part
     from dynadiff.recordings.nifti import open_image
@@ -95,7 +102,12 @@ def import_(
         open_image(mask)
     else:
         check_tree(root, {subject: None})
-    from dynadiff.networks.official import import_official, read_subject
+    from dynadiff.networks.official import beside_release, import_official, read_subject
+    from dynadiff.training.presets import PRESETS
 
-    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out)
-    say(f"{out}: a decoder of subject {subject}; {others} tensors of the checkpoint are no part of the model")
+    sampling = PRESETS[preset].sampling
+    others = import_official(checkpoint, generator, read_subject(subject, root, mask), out, sampling)
+    say(
+        f"{out}: a decoder of subject {subject}, {beside_release(sampling)} (--preset paper or released); "
+        f"{others} tensors of the checkpoint are no part of the model"
+    )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dynadiff.base.errors import UserError
-from dynadiff.cli.options import Model, Root, Subject, check_tree, model_or_embedded, need_torch, say, tree_or_phantom
+from dynadiff.cli.options import Model, Root, check_tree, model_or_embedded, need_torch, say, tree_or_phantom
 
 RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
 NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
@@ -15,18 +15,15 @@ NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
 def evaluate(
     model: Model = None,
     root: Root = None,
-    subject: Subject = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise that every picture starts from.")] = 0,
 ) -> None:
-    """Identify held-out single trials from their pictures, beside baselines, ceiling and chance."""
-    folder, needs = model_or_embedded(model), {subject: None}
+    """Identify the trials that were held out of a model's training, beside baselines, ceiling and chance."""
+    folder = model_or_embedded(model)
     need_torch()
-    check_tree(root, needs)
+    check_tree(root, {})
     from dynadiff.evaluation.report import print_evaluation
-    from dynadiff.networks.model_folder import load_config
 
-    load_config(folder)  # before a phantom is made
-    print_evaluation(folder, tree_or_phantom(root, needs), subject, seed)
+    print_evaluation(folder, lambda subject: tree_or_phantom(root, {subject: None}), seed)
 
 
 def study(

@@ -11,7 +11,18 @@ import typer
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.numbers import numbers
-from dynadiff.cli.options import AllowMissing, Root, Sessions, Shift, check_new, need_torch, say, tree_or_phantom
+from dynadiff.cli.options import (
+    AllowMissing,
+    Needs,
+    Root,
+    Sessions,
+    Shift,
+    check_new,
+    check_tree,
+    need_torch,
+    say,
+    tree_or_phantom,
+)
 
 if TYPE_CHECKING:
     from dynadiff.training.presets import Training
@@ -138,11 +149,15 @@ def _train_on_runs(recipe: "Recipe", root: Path | None) -> None:
     from dynadiff.training.request import check_choices, check_data
 
     check_choices(recipe)
-    if recipe.root is not None:
-        tree_or_phantom(root, dict.fromkeys(recipe.subjects, recipe.sessions))
+    needs: Needs = {} if recipe.store else dict.fromkeys(recipe.subjects, recipe.sessions)
+    check_tree(root, needs)
+    if root is not None:
         check_data(recipe)
-    from dynadiff.training.recipe import train_recipe
+    from dynadiff.training.recipe import subjects_before, train_recipe
 
+    subjects_before(recipe)
+    if needs:
+        tree_or_phantom(root, needs)
     with _saying_what_is_kept(recipe.out):
         line = train_recipe(recipe)
     if not _main():
@@ -152,9 +167,8 @@ def _train_on_runs(recipe: "Recipe", root: Path | None) -> None:
     say(f"log: {recipe.out}/work/dynadiff.jsonl, a file a stage beside it")
     say(f"samples: {recipe.out}/samples")
     tree = "" if root is None else f" --root {root}"
-    whose = "" if recipe.subjects[0] == 1 else f" --subject {recipe.subjects[0]}"
     if has_encoder(locate(recipe.generator, recipe.out)):  # evaluate scores in its tokens
-        say(f"next: dynadiff evaluate --model {model}{tree}{whose}")
+        say(f"next: dynadiff evaluate --model {model}{tree}")
     say(f"next: realtime decode --engine torch --model {model}")
 
 

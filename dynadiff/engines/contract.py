@@ -1,28 +1,40 @@
 """What an engine is, and how it paints: the one boundary between a trained model and whoever decodes with it.
 
 An engine is three calls. ``encode`` and ``step`` hand out and take arrays of the engine's own kind (numpy, torch,
-device memory); only the window goes in and only the picture comes out. The sampler, ``sample``, is the same for all of
-them, so two engines can differ in nothing but the numerics of three networks; one that does all steps faster in one go
-than one by one has its own. This module imports no runtime.
+device memory); only the window goes in and only the picture comes out. What is sampled is a table that it is given
+(`dynadiff.engines.sampler`), and how, ``sample``, is the same for all of them, so two engines can differ in nothing but
+the numerics of three networks; one that does all steps faster in one go than one by one has its own ``sample``. This
+module imports no runtime.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.base.documents import read_document, write_document
+from dynadiff.base.documents import Plain, Versions, read_document, read_part, write_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.engines.build import Build
+from dynadiff.engines.sampler import Table, ddim, guidance_of, guided
 from dynadiff.networks.schedule import Schedule
 from dynadiff.scores.identification import Features
 from dynadiff.signal.cleaning import Cleaning
 
 MANIFEST = "engine.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the brain module says of a window; `Engine.step` and `Engine.sample` take it whole.
+
+    A brain module that says more says it in a field more, None where it does not, and no call changes.
+    """
+
+    tokens: Any  # (1, n, d)
 
 
 class Engine(Protocol):
@@ -33,22 +45,46 @@ class Engine(Protocol):
     """
 
     mode: str = ""  # how it runs, where it has more than one way and the user should know which
+    table: Table = ()  # what it samples by
 
-    def encode(self, window: NDArray[np.float32]) -> Any:
-        """Cleaned window (voxels, volumes) to image tokens."""
+    def use(self, table: Table) -> None:
+        """Sample by that table from now on. UserError where this engine cannot."""
+        self.table = table
 
-    def step(self, latent: Any, tokens: Any, i: int) -> Any:
-        """Sampling step ``i`` of the latent, guidance included."""
+    def encode(self, window: NDArray[np.float32]) -> Encoded:
+        """What the brain module says of a cleaned window (voxels, volumes)."""
+
+    def step(self, latent: Any, encoded: Encoded, i: int) -> Any:
+        """Step ``i`` of the table, guidance included, from a latent to the next."""
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
         """Final latent to an RGB picture (height, width, 3)."""
 
-    def sample(self, noise: NDArray[np.float32], tokens: Any, steps: int) -> Any:
-        """All sampling steps, from ``noise`` (c, h, w) to the final latent; an engine may have a faster way."""
+    def sample(self, noise: NDArray[np.float32], encoded: Encoded) -> Any:
+        """All steps of the table, from ``noise`` (c, h, w) to the final latent; an engine may have a faster way."""
         latent: Any = noise
-        for i in range(steps):
-            latent = self.step(latent, tokens, i)
+        for i in range(len(self.table)):
+            latent = self.step(latent, encoded, i)
         return latent
+
+
+@dataclass(frozen=True)
+class _First:
+    """What a manifest of the first version said of sampling."""
+
+    steps: int
+    guidance: float
+    schedule: Schedule
+
+
+def _with_a_table(old: Plain) -> Plain:
+    """The first version had no table: it sampled by DDIM, steps evenly spaced and guided alike."""
+    said = read_part(write_document(old), _First)
+    kept = {key: value for key, value in old.items() if key not in ("steps", "guidance")}
+    return kept | {"sampler": [asdict(row) for row in ddim(said.schedule, said.steps, said.guidance)]}
+
+
+VERSIONS = Versions((_with_a_table,))  # of engine.json
 
 
 @dataclass(frozen=True)
@@ -65,25 +101,33 @@ class Manifest:
     cleaning: Cleaning  # what the windows of training went through
     latent_shape: tuple[int, int, int]
     picture_size: int  # pixels, square
-    steps: int
-    guidance: float
-    schedule: Schedule
+    sampler: Table  # that its probe is of, and that it paints with unless the user says otherwise
+    schedule: Schedule  # of the noise, for another table
     files: dict[str, str]  # file name to sha256, everything in the folder but the manifest
     build: Build | None = None  # None only for the torch engine, which is not built
+
+    @property
+    def steps(self) -> int:
+        return len(self.sampler)
+
+    @property
+    def guidance(self) -> float | None:
+        """Of all steps; None where it differs from step to step."""
+        return guidance_of(self.sampler)
 
     @property
     def precision(self) -> str:
         return self.build.precision if self.build else "float32"
 
     def save(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text(write_document(self))
+        (folder / MANIFEST).write_text(VERSIONS.write(self))
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
         """Read and check a manifest and the files it lists; an altered or missing file is the user's to mend."""
         path = folder / MANIFEST
         try:
-            manifest = cls.parse(path.read_bytes())
+            manifest = cls.parse(path.read_bytes(), path)
         except FileNotFoundError:
             raise UserError(
                 f"no engine in {folder}: make one with `dynadiff export onnx --model MODEL --out {folder}`"
@@ -97,11 +141,14 @@ class Manifest:
         return manifest
 
     @classmethod
-    def parse(cls, text: bytes | str) -> "Manifest":
+    def parse(cls, text: bytes | str, source: object = MANIFEST) -> "Manifest":
         """The manifest that a file says. Raises ValueError where it is none of an engine that was built."""
-        manifest = read_document(text, cls)
+        manifest = read_document(VERSIONS.current(text, source), cls)
         if manifest.build is None:
             raise ValueError("it does not say how the engine was built")
+        known = range(manifest.schedule.train_steps)
+        if not manifest.sampler or any(row.timestep not in known for row in manifest.sampler):
+            raise ValueError("its sampler has no step, or one at a timestep that the schedule has not")
         for name in manifest.files:
             if name in ("", ".", "..", MANIFEST) or set(name) & set("/\\\0"):
                 raise ValueError(f"{name!r} is no name of a file in this folder")
@@ -128,8 +175,17 @@ class Sampler:
     guidance: float | None = None
 
     def over(self, manifest: Manifest) -> Manifest:
-        steps = manifest.steps if self.steps is None else self.steps
-        return replace(manifest, steps=steps, guidance=manifest.guidance if self.guidance is None else self.guidance)
+        """The manifest with the table that is asked for: other steps are DDIM's, another guidance is every step's.
+
+        UserError for other steps of an engine whose guidance differs from step to step, unless one is given.
+        """
+        table = manifest.sampler if self.guidance is None else guided(manifest.sampler, self.guidance)
+        if self.steps is not None:
+            guidance = guidance_of(table)
+            if guidance is None:
+                raise UserError("the engine's guidance differs from step to step: give --guidance with --steps")
+            table = ddim(manifest.schedule, self.steps, guidance)
+        return replace(manifest, sampler=table)
 
 
 ENGINES_OWN = Sampler()
@@ -146,23 +202,6 @@ class Decoder:
     scorer: Features | None = None  # the feature space in which its pictures are compared, if it brings one
 
 
-def paint(engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], steps: int) -> NDArray[np.uint8]:
+def paint(engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Decode one cleaned window (voxels, volumes) from initial ``noise`` (c, h, w) to a picture (h, w, 3)."""
-    return engine.render(engine.sample(noise, engine.encode(window), steps))
-
-
-def step_inputs(manifest: Manifest, names: set[str]) -> dict[str, NDArray[Any]]:
-    """What step i is given beside latent and tokens, as row i of an array for each of those names of the step graph.
-
-    Raises UserError where the graph was exported for guidance 1, without the unconditional half, and another is asked.
-    """
-    steps, schedule = manifest.steps, manifest.schedule
-    if "guidance" not in names and manifest.guidance != 1:
-        raise UserError(
-            f"the engine was exported for guidance 1, not {manifest.guidance:g}: export it again for that guidance"
-        )
-    known: dict[str, NDArray[Any]] = {
-        "timestep": schedule.timesteps(steps)[:, None], "coefficients": schedule.ddim(steps).astype(np.float32),
-        "guidance": np.full(steps, manifest.guidance, np.float32),
-    }  # fmt: skip
-    return {name: rows for name, rows in known.items() if name in names}
+    return engine.render(engine.sample(noise, engine.encode(window)))

@@ -1,4 +1,4 @@
-"""The dozen CUDA calls that a TensorRT engine needs, through NVIDIA's own bindings. Knows no TensorRT.
+"""The few CUDA calls that a TensorRT engine needs, through NVIDIA's own bindings. Knows no TensorRT.
 
 ``cuda-bindings`` installs without a GPU and is a fortieth of PyTorch. Sizes are in bytes, addresses and streams are
 integers. The module of the bindings is an argument, so that the order of the calls can be tested without a GPU.
@@ -6,6 +6,8 @@ integers. The module of the bindings is an argument, so that the order of the ca
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,10 @@ class Cuda:
         self._do("cudaMemsetAsync", address, 0, size, stream)
         return address
 
+    def free(self, address: int) -> None:
+        """Give back what was allocated there; who calls has waited for all that the streams do with it."""
+        self._do("cudaFree", address)
+
     def upload(self, address: int, values: NDArray[Any], stream: int) -> None:
         """Copy to the device; the values are the caller's again when it returns."""
         values = np.ascontiguousarray(values)
@@ -83,10 +89,17 @@ class Cuda:
             error, graph = self._cuda.cudaStreamEndCapture(stream)
             self._cuda.cudaGetLastError()
         self._check("cudaStreamEndCapture", error)
-        return self._do("cudaGraphInstantiate", graph, 0)
+        try:
+            return self._do("cudaGraphInstantiate", graph, 0)
+        finally:
+            self._do("cudaGraphDestroy", graph)
 
     def launch(self, graph: Any, stream: int) -> None:
         self._do("cudaGraphLaunch", graph, stream)
+
+    def forget(self, graph: Any) -> None:
+        """Give back a graph to launch; who calls has waited for its last launch."""
+        self._do("cudaGraphExecDestroy", graph)
 
     def _do(self, call: str, *arguments: Any) -> Any:
         error, *values = getattr(self._cuda, call)(*arguments)
@@ -101,6 +114,29 @@ class Cuda:
 
     def _words(self, error: Any) -> str:
         return str(self._cuda.cudaGetErrorString(error)[1].decode())
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """An array in the GPU's memory. ``np.asarray`` copies it out, after all that was queued before."""
+
+    address: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    cuda: Cuda
+    stream: int
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def put(self, values: NDArray[Any]) -> None:
+        self.cuda.upload(self.address, values.astype(self.dtype, copy=False).reshape(self.shape), self.stream)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        values = np.empty(self.shape, self.dtype)
+        self.cuda.download(values, self.address, self.stream)
+        return values if dtype is None else values.astype(dtype)
 
 
 def open_cuda(kind: str) -> Cuda:

@@ -1,7 +1,6 @@
 """The ONNX Runtime engine: three graphs and no PyTorch."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,52 +8,61 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Engine, Manifest, step_inputs
+from dynadiff.engines.contract import Encoded, Engine, Manifest
+from dynadiff.engines.sampler import Table, step_inputs
 from dynadiff.scores.identification import Features
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in this order
+CUDA = "CUDAExecutionProvider"
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
 
-def open_onnx(folder: Path, threads: int = 0) -> Callable[[Manifest], "OnnxEngine"]:
-    """Load the graphs once; what is given back makes an engine of them for any choice of steps and guidance."""
-    return partial(OnnxEngine, [open_session(folder / name, threads) for name in GRAPHS])
+def open_onnx(folder: Path, manifest: Manifest, threads: int = 0) -> "OnnxEngine":
+    return OnnxEngine([open_session(folder / name, threads) for name in GRAPHS], manifest.sampler)
 
 
 def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
     """A graph on the GPU where this ONNX Runtime was built for one, and then nowhere else; on the CPU otherwise."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    providers = [name for name in PROVIDERS if name in ort.get_available_providers()]
-    session = ort.InferenceSession(str(path), options, providers=providers)
-    if session.get_providers()[0] != providers[0]:
+    options.log_severity_level = 4  # what goes wrong is raised, in the same words
+    if CUDA not in ort.get_available_providers():
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # of single nodes
+    float32 = {"use_tf32": "0"}  # which is on without this: ten bits of mantissa in products, too few for the probe
+    try:
+        return ort.InferenceSession(str(path), options, providers=[(CUDA, float32)], enable_fallback=0)  # of the whole
+    except (Fail, RuntimeError) as error:
+        words = " ".join(str(error).split())
         raise UserError(
-            f"ONNX Runtime is installed for {providers[0]} and cannot use it here: install the GPU's driver and CUDA, "
-            "or onnxruntime instead of onnxruntime-gpu"
-        )
-    return session
+            f"ONNX Runtime does not run {path} on the GPU alone ({words}): install the GPU's driver and CUDA, export "
+            "the engine with another --opset, or install onnxruntime instead of onnxruntime-gpu"
+        ) from error
 
 
 class OnnxEngine(Engine):
     """Runs the brain module, the step and the decoder: three sessions, or what acts as them.
 
-    Raises UserError when the graphs are for guidance 1 and the manifest asks for another.
+    Raises UserError when the graphs are for guidance 1 and the table asks for another.
     """
 
-    def __init__(self, networks: Sequence[Any], manifest: Manifest) -> None:
+    def __init__(self, networks: Sequence[Any], table: Table) -> None:
         self._brain, self._step, self._decoder = networks
-        self._rows = step_inputs(manifest, {given.name for given in self._step.get_inputs()})
+        self.use(table)
 
-    def encode(self, window: NDArray[np.float32]) -> Any:
-        return self._brain.run(None, {"window": window[None]})[0]
+    def use(self, table: Table) -> None:
+        self._rows = step_inputs(table, {given.name for given in self._step.get_inputs()})
+        self.table = table
 
-    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+    def encode(self, window: NDArray[np.float32]) -> Encoded:
+        return Encoded(self._brain.run(None, {"window": window[None]})[0])
+
+    def step(self, latent: Any, encoded: Encoded, i: int) -> Any:
         row = {name: rows[i, ...] for name, rows in self._rows.items()}  # ``...``: a scalar too must be an array
-        return self._step.run(None, {"latent": _batch(latent), "tokens": tokens} | row)[0]
+        return self._step.run(None, {"latent": _batch(latent), "tokens": encoded.tokens} | row)[0]
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
         return np.asarray(self._decoder.run(None, {"latent": _batch(latent)})[0][0])

@@ -1,7 +1,6 @@
 """Opens an engine by name. Each runtime is imported only when it is asked for, and its absence is an error."""
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS
 from dynadiff.engines.contract import ENGINES_OWN, MANIFEST, Decoder, Engine, Manifest, Sampler
-from dynadiff.engines.probe import Probe, check_probe
+from dynadiff.engines.probe import Probe, check_loop, check_probe
 from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.scores.identification import Features
 
@@ -40,17 +39,18 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
         from dynadiff.engines.onnx import open_onnx
 
         manifest, mask = load_manifest(kind, home)
-        make: Callable[[Manifest], Engine] = open_onnx(home, threads)
+        engine: Engine = open_onnx(home, manifest, threads)
     else:
         from dynadiff.engines.tensorrt import open_trt
 
         trt, cuda = require_gpu(kind)
         manifest, mask = load_manifest(kind, home)
-        make = open_trt(home, manifest, trt, cuda)
-    engine = make(manifest)
-    check_probe(engine, Probe.load(home, manifest), manifest, f"engine in {home}")
-    wanted = sampler.over(manifest)
-    engine = engine if wanted == manifest else make(wanted)
+        engine = open_trt(home, manifest, trt, cuda)
+    probe, wanted = Probe.load(home, manifest), sampler.over(manifest)
+    check_probe(engine, probe, manifest, f"engine in {home}")
+    if wanted.sampler != manifest.sampler:
+        engine.use(wanted.sampler)
+        check_loop(engine, probe, manifest, f"engine in {home}")
     return Decoder(engine, wanted, mask, stored_affine(home), _scorer(home, manifest))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.random import initial_noise
-from dynadiff.engines.contract import Decoder, Engine, Manifest
+from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest
 from dynadiff.engines.probe import TOLERANCES, fetch
 
 WINDOWS = 3
@@ -40,12 +40,13 @@ def noise_windows(manifest: Manifest, n: int = WINDOWS) -> list[NDArray[np.float
 
 
 def compare(reference: Engine, other: Decoder) -> list[Error]:
-    """The error of each part of ``other``, at its steps and guidance, which must be the reference's."""
+    """The error of each part of ``other`` by its table, which is the reference's too from then on."""
+    reference.use(other.engine.table)
     manifest, tolerance = other.manifest, TOLERANCES[other.manifest.precision]
     noise = initial_noise(0, manifest.latent_shape)
     pairs: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {part: [] for part in PARTS}
     for window in noise_windows(manifest):
-        for part, ours, theirs in _outputs(reference, other.engine, window, noise, manifest.steps):
+        for part, ours, theirs in _outputs(reference, other.engine, window, noise):
             pairs[part].append((ours.astype(np.float64), theirs.astype(np.float64)))
     allowed = dict.fromkeys(PARTS[:2], tolerance.values) | {PARTS[3]: tolerance.loop}
     errors = []
@@ -58,18 +59,18 @@ def compare(reference: Engine, other: Decoder) -> list[Error]:
 
 
 def _outputs(
-    reference: Engine, other: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], steps: int
+    reference: Engine, other: Engine, window: NDArray[np.float32], noise: NDArray[np.float32]
 ) -> Iterable[tuple[str, NDArray[np.generic], NDArray[np.generic]]]:
     """Part, what the engine makes of it and what the reference does."""
-    tokens = fetch(reference.encode(window))
-    yield PARTS[0], fetch(other.encode(window)), tokens
+    encoded = Encoded(fetch(reference.encode(window).tokens))
+    yield PARTS[0], fetch(other.encode(window).tokens), encoded.tokens
     latent = noise[None]
-    for i in range(steps):
-        after = fetch(reference.step(latent, tokens, i))
-        yield PARTS[1], fetch(other.step(latent, tokens, i)), after
+    for i in range(len(other.table)):
+        after = fetch(reference.step(latent, encoded, i))
+        yield PARTS[1], fetch(other.step(latent, encoded, i)), after
         latent = after
     picture = reference.render(latent)
     yield PARTS[2], other.render(latent), picture
-    own = other.sample(noise, other.encode(window), steps)
+    own = other.sample(noise, other.encode(window))
     yield PARTS[3], fetch(own), latent
     yield PARTS[4], other.render(own), picture

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Engine, Manifest
+from dynadiff.engines.contract import Encoded, Engine, Manifest
 
 PROBE = "probe.npz"
 SEED = 0
@@ -58,37 +58,57 @@ class Probe:
 
 
 def make_probe(reference: Engine, manifest: Manifest) -> Probe:
-    """What the reference engine makes of noise, at the manifest's steps and guidance."""
+    """What the reference engine makes of noise by the manifest's table, which it must have."""
     rng = np.random.default_rng(SEED)
     window = rng.standard_normal((manifest.voxels, manifest.window_length), np.float32).astype(np.float16)
     noise = rng.standard_normal(manifest.latent_shape, np.float32).astype(np.float16)
     start = noise.astype(np.float32)
-    tokens = fetch(reference.encode(window.astype(np.float32)))
-    first = fetch(reference.step(start, tokens, 0))
-    last = fetch(reference.sample(start, tokens, manifest.steps))
+    tokens = fetch(reference.encode(window.astype(np.float32)).tokens)
+    first = fetch(reference.step(start, Encoded(tokens), 0))
+    last = fetch(reference.sample(start, Encoded(tokens)))
     return Probe(window, noise, tokens, first, last, reference.render(last))
 
 
 def check_probe(engine: Engine, probe: Probe, manifest: Manifest, name: str) -> None:
-    """UserError unless each network of the engine gives what the probe expects.
+    """UserError unless each network of the engine, which has the manifest's table, gives what the probe expects.
 
     One step is taken, which is quick on any machine; all of them only where the engine has its own way of doing that.
     """
     allowed = TOLERANCES[manifest.precision]
-    noise = probe.noise.astype(np.float32)
-    tokens = relative_error(fetch(engine.encode(probe.window.astype(np.float32))), probe.tokens)
-    first = relative_error(fetch(engine.step(noise, probe.tokens, 0)), probe.first)
+    noise, encoded = probe.noise.astype(np.float32), Encoded(probe.tokens)
+    tokens = relative_error(fetch(engine.encode(probe.window.astype(np.float32)).tokens), probe.tokens)
+    first = relative_error(fetch(engine.step(noise, encoded, 0)), probe.first)
     errors = [("brain module", tokens, allowed.values), ("sampling step", first, allowed.values)]
-    if type(engine).sample is not Engine.sample:
-        last = relative_error(fetch(engine.sample(noise, probe.tokens, manifest.steps)), probe.last)
+    if _has_its_own_loop(engine):
+        last = relative_error(fetch(engine.sample(noise, encoded)), probe.last)
         errors.append(("sampling loop", last, allowed.loop))
     levels, _ = level_errors(engine.render(probe.last), probe.picture)
     for part, error, most in (*errors, ("picture in levels", levels, allowed.levels)):
-        if not error <= most:  # nan is a failure
-            raise UserError(
-                f"the {name} is not the decoder it was made from: its {part} is off by {error:.2g}, and {most:g} is "
-                f"allowed in {manifest.precision}: export the engine again"
-            )
+        _refuse_over(part, error, most, manifest, name)
+
+
+def check_loop(engine: Engine, probe: Probe, manifest: Manifest, name: str) -> None:
+    """UserError unless all steps of the engine's table in one go, where it has such a way, are its steps one by one.
+
+    For a table that the probe is not of: the networks were held against PyTorch before, and are the same.
+    """
+    if _has_its_own_loop(engine):
+        noise, encoded = probe.noise.astype(np.float32), Encoded(probe.tokens)
+        one_by_one = fetch(Engine.sample(engine, noise, encoded))
+        error = relative_error(fetch(engine.sample(noise, encoded)), one_by_one)
+        _refuse_over("sampling loop", error, TOLERANCES[manifest.precision].loop, manifest, name)
+
+
+def _has_its_own_loop(engine: Engine) -> bool:
+    return type(engine).sample is not Engine.sample
+
+
+def _refuse_over(part: str, error: float, most: float, manifest: Manifest, name: str) -> None:
+    if not error <= most:  # nan is a failure
+        raise UserError(
+            f"the {name} is not the decoder it was made from: its {part} is off by {error:.2g}, and {most:g} is "
+            f"allowed in {manifest.precision}: export the engine again"
+        )
 
 
 def relative_error(ours: NDArray[Any], reference: NDArray[Any]) -> float:

@@ -5,9 +5,8 @@ CUDA graph where the runtime can be captured, and are queued one by one where it
 Never run on a GPU so far; tested against a stand-in of both APIs that computes with ONNX Runtime.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS, Machine, Network, parse_specification, refuse_foreign
-from dynadiff.engines.contract import Engine, Manifest, step_inputs
-from dynadiff.engines.cuda import Cuda, CudaError
-from dynadiff.engines.tensorrt_library import MODULES, new_log, tensor_specification
+from dynadiff.engines.contract import Encoded, Engine, Manifest
+from dynadiff.engines.cuda import Cuda, CudaError, Resident
+from dynadiff.engines.sampler import Table, step_inputs
+from dynadiff.engines.tensorrt_library import MODULES, new_log, refuse_older, tensor_specification
 
 ONE_GRAPH = "all sampling steps in one CUDA graph"
 
@@ -35,20 +35,20 @@ class Plans:
     kept: tuple[Any, ...]
 
 
-def open_trt(folder: Path, manifest: Manifest, trt: Any, cuda: Cuda) -> Callable[[Manifest], "TrtEngine"]:
-    """Load the plans once; what is given back makes an engine of them for any choice of steps and guidance.
+def open_trt(folder: Path, manifest: Manifest, trt: Any, cuda: Cuda) -> "TrtEngine":
+    """The engine of plans, which are in the host's memory one at a time.
 
-    UserError, before anything is deserialised, where the plans are for another machine or not those that were built.
+    UserError where they are for another machine, before anything is deserialised, or not those that were built.
     """
     assert manifest.build is not None  # of a loaded manifest
     again = f"dynadiff export {manifest.kind} --model MODEL --out {folder}"
     machine = Machine(MODULES[manifest.kind], trt.__version__, cuda.gpu, cuda.capability)
+    refuse_older(trt, manifest.kind, manifest.build)
     refuse_foreign(manifest.build, machine, again)
-    contents = {name: manifest.read(folder, f"{name}.plan") for name in NETWORKS}
     log, kept, contexts = new_log(trt), [], {}
     runtime = trt.Runtime(log)
-    for name, content in contents.items():
-        engine = runtime.deserialize_cuda_engine(content)
+    for name in NETWORKS:
+        engine = runtime.deserialize_cuda_engine(manifest.read(folder, f"{name}.plan"))
         if engine is None:
             raise UserError(
                 f"{machine.library} does not load {folder / name}.plan ({log.said()}): build it again with `{again}`"
@@ -60,7 +60,7 @@ def open_trt(folder: Path, manifest: Manifest, trt: Any, cuda: Cuda) -> Callable
                 f"the GPU has no room to run {folder / name}.plan ({log.said()}): close what else runs on it"
             )
         kept.append(engine)
-    return partial(TrtEngine, Plans(manifest.build.networks, contexts, cuda, log, (runtime, *kept)))
+    return TrtEngine(Plans(manifest.build.networks, contexts, cuda, log, (runtime, *kept)), manifest.sampler)
 
 
 def _check_tensors(trt: Any, engine: Any, network: Network, path: Path, again: str) -> None:
@@ -82,69 +82,58 @@ def _tensors(inputs: dict[str, str], outputs: dict[str, str]) -> str:
     return " -> ".join(", ".join(f"{name} {spec}" for name, spec in side.items()) for side in (inputs, outputs))
 
 
-@dataclass(frozen=True, eq=False)
-class Resident:
-    """An array in the GPU's memory. ``np.asarray`` copies it out, after all that was queued before."""
-
-    address: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    cuda: Cuda
-    stream: int
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
-
-    def put(self, values: NDArray[Any]) -> None:
-        self.cuda.upload(self.address, values.astype(self.dtype, copy=False).reshape(self.shape), self.stream)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        values = np.empty(self.shape, self.dtype)
-        self.cuda.download(values, self.address, self.stream)
-        return values if dtype is None else values.astype(dtype)
-
-
 class TrtEngine(Engine):
-    def __init__(self, plans: Plans, manifest: Manifest) -> None:
-        self._plans, self._cuda, self._steps = plans, plans.cuda, manifest.steps
+    def __init__(self, plans: Plans, table: Table) -> None:
+        self._plans, self._cuda = plans, plans.cuda
         self._stream = self._cuda.stream()
         self._buffers: dict[str, Resident] = {}
         for name in NETWORKS:
             self._bind(name)
-        self._rows = {
-            name: self._resident(rows.shape, self._buffers[name].dtype, rows)
-            for name, rows in step_inputs(manifest, set(plans.networks["step"].inputs)).items()
-        }
         self._noise = self._resident(self._buffers["latent"].shape, self._buffers["latent"].dtype)
         self._noise_known: NDArray[np.float32] | None = None
         for name in NETWORKS:  # a runtime may allocate when first run, and must not while it is captured
             self._queue(name)
+        self._rows: dict[str, Resident] = {}
+        self._graph: Any = None
+        self.use(table)
+
+    def use(self, table: Table) -> None:
+        """Networks and their buffers stay; what depends on the table is given back, and made anew."""
+        inputs = step_inputs(table, set(self._plans.networks["step"].inputs))
         self._cuda.wait(self._stream)
+        if self._graph is not None:
+            self._cuda.forget(self._graph)
+        for rows in self._rows.values():
+            self._cuda.free(rows.address)
+        self._graph, self._rows = None, {}
+        self._rows = {
+            name: self._resident(values.shape, self._buffers[name].dtype, values) for name, values in inputs.items()
+        }
+        self.table = table
         self._graph, self.mode = self._capture()
 
-    def encode(self, window: NDArray[np.float32]) -> Any:
+    def encode(self, window: NDArray[np.float32]) -> Encoded:
         self._buffers["window"].put(window)
         self._queue("brain")
-        return self._buffers["tokens"]
+        return Encoded(self._buffers["tokens"])
 
-    def step(self, latent: Any, tokens: Any, i: int) -> Any:
+    def step(self, latent: Any, encoded: Encoded, i: int) -> Any:
         self._place("latent", latent)
-        self._place("tokens", tokens)
+        self._place("tokens", encoded.tokens)
         self._queue_step(i)
         return self._buffers["latent"]
 
-    def sample(self, noise: NDArray[np.float32], tokens: Any, steps: int) -> Any:
+    def sample(self, noise: NDArray[np.float32], encoded: Encoded) -> Any:
         """All steps; the noise, the same for every picture of a run, goes to the GPU once."""
-        self._place("tokens", tokens)
+        self._place("tokens", encoded.tokens)
         if self._noise_known is None or not np.array_equal(self._noise_known, noise):
             self._noise.put(noise)
             self._noise_known = noise.copy()
         self._copy("latent", self._noise)
-        if self._graph is not None and steps == self._steps:
+        if self._graph is not None:
             self._cuda.launch(self._graph, self._stream)
         else:
-            self._queue_steps(steps)
+            self._queue_steps()
         return self._buffers["latent"]
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
@@ -190,8 +179,8 @@ class TrtEngine(Engine):
         self._queue("step")
         self._copy("latent", self._buffers["next"])
 
-    def _queue_steps(self, steps: int) -> None:
-        for i in range(steps):
+    def _queue_steps(self) -> None:
+        for i in range(len(self.table)):
             self._queue_step(i)
 
     def _queue(self, network: str) -> None:
@@ -204,7 +193,7 @@ class TrtEngine(Engine):
         if capturable is not None and not capturable(self._stream):
             return None, "sampling steps one by one: the runtime cannot be captured in a CUDA graph"
         try:
-            graph = self._cuda.capture(lambda: self._queue_steps(self._steps), self._stream)
+            graph = self._cuda.capture(self._queue_steps, self._stream)
         except (CudaError, UserError) as error:
             return None, f"sampling steps one by one: not captured in a CUDA graph ({error})"
         return graph, ONE_GRAPH

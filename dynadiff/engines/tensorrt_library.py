@@ -4,9 +4,10 @@ import importlib
 from typing import Any
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.build import specification
+from dynadiff.engines.build import Build, specification
 
 MODULES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+ATTENTION_SINCE = (10, 14)  # the first TensorRT whose parser knows the operator Attention, which opset 23 brings
 TYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
 
 
@@ -23,6 +24,18 @@ def load_tensorrt(kind: str) -> Any:
             f"{MODULES[kind]} is installed but does not load ({error}): "
             f"pip install --force-reinstall 'dynadiff-realtime[{kind}]'"
         ) from None
+
+
+def refuse_older(trt: Any, kind: str, build: Build) -> None:
+    """UserError where this TensorRT is older than the operators of the graphs that ``build`` is of."""
+    opset = build.choices.get("opset")
+    version = tuple(int(part) for part in trt.__version__.split(".")[:2])
+    if kind == "trt" and opset == 23 and version < ATTENTION_SINCE:
+        raise UserError(
+            f"tensorrt {trt.__version__} does not know the operator Attention of graphs of opset 23, which TensorRT "
+            f"takes from {'.'.join(map(str, ATTENTION_SINCE))} on: install a newer one with pip install "
+            "'dynadiff-realtime[trt]', or export graphs for this one with `dynadiff export onnx --opset 20`"
+        )
 
 
 def new_log(trt: Any) -> Any:

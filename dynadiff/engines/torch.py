@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import Decoder, Engine, Manifest, Sampler
+from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest, Sampler
+from dynadiff.engines.sampler import Table, ddim, step_inputs
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import load_model
 from dynadiff.networks.sampling import Render, Step
@@ -23,24 +24,27 @@ class TorchEngine(Engine):
         self._brain = model.brain.to(self._device)
         self._step = Step(model.generator.unet, model.null).to(self._device)
         self._render = Render(model.generator).to(self._device)
-        self._timesteps = torch.from_numpy(manifest.schedule.timesteps(manifest.steps)).to(self._device)
-        self._ab = torch.from_numpy(manifest.schedule.ddim(manifest.steps)).float().to(self._device)
-        self._guidance = torch.tensor(manifest.guidance, device=self._device)
-        self.mode = f"compiled by {compiler}" if compiler else ""
+        self.use(manifest.sampler)
+        self.mode = ", ".join(filter(None, (f"compiled by {compiler}" if compiler else "", other_sampler(model))))
         if compiler:
             for network in (self._brain, self._step, self._render):
                 network.compile(backend=compiler, dynamic=False)
             window = np.zeros((manifest.voxels, manifest.window_length), np.float32)
             self.render(self.step(np.zeros(manifest.latent_shape, np.float32), self.encode(window), 0))
 
-    @torch.inference_mode()
-    def encode(self, window: NDArray[np.float32]) -> Any:
-        return self._brain(torch.from_numpy(window)[None].to(self._device))
+    def use(self, table: Table) -> None:
+        rows = step_inputs(table, {"timestep", "guidance", "coefficients"})
+        self._rows = {name: torch.from_numpy(values).to(self._device) for name, values in rows.items()}
+        self.table = table
 
     @torch.inference_mode()
-    def step(self, latent: Any, tokens: Any, i: int) -> Any:
-        latent, tokens = self._here(latent, 4), self._here(tokens, 3)
-        return self._step(latent, tokens, self._timesteps[i : i + 1], self._guidance, self._ab[i])
+    def encode(self, window: NDArray[np.float32]) -> Encoded:
+        return Encoded(self._brain(torch.from_numpy(window)[None].to(self._device)))
+
+    @torch.inference_mode()
+    def step(self, latent: Any, encoded: Encoded, i: int) -> Any:
+        row = {name: values[i] for name, values in self._rows.items()}
+        return self._step(self._here(latent, 4), self._here(encoded.tokens, 3), **row)
 
     @torch.inference_mode()
     def render(self, latent: Any) -> NDArray[np.uint8]:
@@ -51,14 +55,21 @@ class TorchEngine(Engine):
         return here if here.ndim == axes else here[None]
 
 
+def other_sampler(model: Model) -> str:
+    """What an engine of this model runs, where it is not what the model is set to; "" where it is."""
+    sampler = model.config.sampler
+    return "" if sampler == "ddim" else f"DDIM, where its model is set to {sampler.upper()}, which no engine has"
+
+
 def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest:
     """What an engine made of this model must say of itself; whoever writes its folder adds the files."""
     config = model.config
     return Manifest(
         kind=kind, subject=config.subject, tr=config.tr, voxels=config.brain.voxels, mask_sha256=config.mask_sha256,
         window_offset=config.window.offset, window_length=config.window.length, cleaning=config.cleaning,
-        latent_shape=model.generator.latent_shape, picture_size=model.generator.picture_size, steps=config.steps,
-        guidance=config.guidance, schedule=model.generator.schedule, files={}, build=build,
+        latent_shape=model.generator.latent_shape, picture_size=model.generator.picture_size,
+        sampler=ddim(model.generator.schedule, config.steps, config.guidance), schedule=model.generator.schedule,
+        files={}, build=build,
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from dynadiff.base.random import initial_noise
 from dynadiff.evaluation.baselines import ridge
 from dynadiff.evaluation.evaluate import BATCH, brain_tokens
 from dynadiff.networks.model import Model
-from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.networks.sampling import paint
+from dynadiff.networks.schedule import Sampling
 from dynadiff.scores.pixels import PixelScores, pixel_scores
 from dynadiff.training.logs import save_sheet
 from dynadiff.trials.source import Trials

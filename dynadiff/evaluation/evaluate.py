@@ -19,7 +19,8 @@ from dynadiff.networks.generator import Generator, load_generator, posterior, to
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import generator_folder, load_model
-from dynadiff.networks.sampling import Render, Sampling, paint
+from dynadiff.networks.sampling import Render, paint
+from dynadiff.networks.schedule import Sampling
 from dynadiff.phantom.scenes import CATEGORIES
 from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way
 from dynadiff.scores.intervals import Level, level, permutation_level

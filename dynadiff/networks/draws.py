@@ -1,4 +1,4 @@
-"""What a network draws, item by item: noise, and dropout whose masks belong to the items of a batch.
+"""What a network draws: its first weights; noise, and dropout whose masks belong to the items of a batch.
 
 Knows networks and generators of random numbers; `dynadiff.base.random` makes one for each item.
 """
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from dynadiff.base.random import item_rng
 
 
 def normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
@@ -25,6 +27,14 @@ def uniforms(rngs: Sequence[np.random.Generator], like: Tensor) -> Tensor:
     """Uniform float32 values in [0, 1), one an item: (b, 1, …), to be multiplied with ``like``."""
     drawn = torch.tensor([rng.random(dtype=np.float32) for rng in rngs])
     return drawn.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device)
+
+
+@contextmanager
+def first_weights(seed: int, of: str) -> Iterator[None]:
+    """Layers made inside draw their weights by ``seed`` and by what they are ``of``, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(item_rng(seed, of, 0, 0).integers(2**63)))
+        yield
 
 
 class Items:

@@ -122,6 +122,9 @@ def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
     noise = DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
     if noise["beta_schedule"] != "scaled_linear":
         raise UserError(f"the noise schedule in {folder} is {noise['beta_schedule']}: only scaled_linear is supported")
-    schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
+    try:
+        schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
+    except ValueError as error:
+        raise UserError(f"{folder / 'scheduler'} is not supported ({error}): give another generator") from None
     own = sizes_of(folder)
     return Generator(unet, vae, schedule, own.patch, own.picture_size, own.tokens)

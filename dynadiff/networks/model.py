@@ -13,7 +13,9 @@ from torch import nn
 
 from dynadiff.networks.adapters import Adaptation, load_trained, set_trainable, trained, trained_state
 from dynadiff.networks.brain import BrainConfig, BrainModule, SharedBrain, adapt
+from dynadiff.networks.draws import first_weights
 from dynadiff.networks.generator import Generator
+from dynadiff.recordings.held_out import HeldOut
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 
@@ -33,6 +35,7 @@ class ModelConfig:
     sampler: str = "ddim"  # or "ddpm"; an engine is always DDIM
     unconditional: str = "zeros"  # what guidance leads away from; or "learned"
     trained_on: str = ""  # one line for a reader
+    held_out: HeldOut | None = None  # from its training; None: nothing that it could say
     brain_files: Mapping[str, str] = field(default_factory=dict)  # weight files and their sha256, set when saved
     unet_files: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,26 +75,35 @@ class SharedModel:
         return Model(self.configs[name], brain, self.generator, self.masks[name], self.affines[name], self.null)
 
 
-def new_model(config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Model:
-    """An untrained model: brain module from scratch, generator frozen but for what learns, adapters at zero."""
-    set_trainable(generator.freeze().unet, config.adaptation)
-    return Model(config, BrainModule(config.brain), generator, mask, affine, _null(config))
+def new_model(
+    config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64], seed: int = 0
+) -> Model:
+    """An untrained model: brain module from scratch, generator frozen but for what learns, adapters at zero.
+
+    ``seed`` gives brain module and adapters their first weights, each by itself: one does not depend on the other.
+    """
+    _adapt(generator, config, seed)
+    with first_weights(seed, "brain module"):
+        brain = BrainModule(config.brain)
+    return Model(config, brain, generator, mask, affine, _null(config))
 
 
 def new_shared_model(
     configs: Mapping[str, ModelConfig], generator: Generator, masks: Mapping[str, NDArray[np.bool_]],
-    affines: Mapping[str, NDArray[np.float64]],
+    affines: Mapping[str, NDArray[np.float64]], seed: int = 0,
 ) -> SharedModel:  # fmt: skip
-    """An untrained model of several subjects, who must agree in all but subject and voxels."""
+    """An untrained model of several subjects, who must agree in all but subject and voxels; ``seed``: `new_model`."""
     first = next(iter(configs.values()))
-    set_trainable(generator.freeze().unet, first.adaptation)
-    brain = SharedBrain({name: config.brain for name, config in configs.items()})
+    _adapt(generator, first, seed)
+    with first_weights(seed, "brain module"):
+        brain = SharedBrain({name: config.brain for name, config in configs.items()})
     return SharedModel(configs, brain, generator, masks, affines, _null(first))
 
 
 def adapted_model(
-    pretrained: Model, config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64]
-) -> Model:
+    pretrained: Model, config: ModelConfig, generator: Generator, mask: NDArray[np.bool_], affine: NDArray[np.float64],
+    seed: int = 0,
+) -> Model:  # fmt: skip
     """A model of a new subject: subject and timestep layers from scratch, all the rest starts as pretrained (app. E).
 
     Raises ValueError when the two differ in more of their brain modules than voxels, or in what of the U-Net learns.
@@ -100,12 +112,18 @@ def adapted_model(
     same = replace(config.brain, voxels=was.brain.voxels) == was.brain and config.adaptation == was.adaptation
     if not same or config.unconditional != was.unconditional:
         raise ValueError("a pretrained model can only be adapted to another subject, not to other sizes or layers")
-    model = new_model(config, generator, mask, affine)
-    model.brain = adapt(pretrained.brain, config.brain.voxels)
+    model = new_model(config, generator, mask, affine, seed)
+    with first_weights(seed, "brain module"):
+        model.brain = adapt(pretrained.brain, config.brain.voxels)
     load_trained(generator.unet, trained_state(pretrained.generator.unet))
     if model.null is not None and pretrained.null is not None:
         model.null.data.copy_(pretrained.null.data)
     return model
+
+
+def _adapt(generator: Generator, config: ModelConfig, seed: int) -> None:
+    with first_weights(seed, "adapters"):
+        set_trainable(generator.freeze().unet, config.adaptation)
 
 
 def _of(null: nn.Parameter | None) -> list[nn.Parameter]:

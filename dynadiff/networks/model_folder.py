@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dynadiff.base.documents import read_document, write_document
+from dynadiff.base.documents import Plain, Versions, read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
@@ -23,10 +23,19 @@ from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import load_generator
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
 from dynadiff.networks.weights import save_tensors
+from dynadiff.recordings.held_out import TEST, HeldOut, Trial, read_trials
 from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affine, stored_mask
 
 CONFIG = "model.json"
 NULL = "null.safetensors"
+
+
+def _that_lists_nothing(old: Plain) -> Plain:
+    """The first version did not say what was held out of its training."""
+    return old | {"held_out": None}
+
+
+VERSIONS = Versions((_that_lists_nothing,))  # of model.json
 
 
 def generator_folder(name: str, model: Path) -> Path:
@@ -81,11 +90,22 @@ def load_config(folder: Path) -> ModelConfig:
     """What a model folder says of itself. Raises UserError for a key that is unknown or missing."""
     path = folder / CONFIG
     try:
-        return read_document(path.read_bytes(), ModelConfig)
+        return read_document(VERSIONS.current(path.read_bytes(), path), ModelConfig)
     except FileNotFoundError:
         raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
     except ValueError as error:
         raise UserError(f"{path} is not a model of this version ({error}): train it again") from None
+
+
+def load_held_out(folder: Path) -> tuple[HeldOut, frozenset[Trial] | None]:
+    """What was held out of the training of a model, and the list, where its rule has one.
+
+    Raises UserError where the model does not say, or its list is not the one that was saved with it.
+    """
+    held = load_config(folder).held_out
+    if held is None:
+        raise UserError(f"{folder} does not say what was held out of its training: train it again, from volumes")
+    return held, None if held.test is None else read_trials(folder / TEST, held.test)
 
 
 def _write(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> Path:
@@ -109,7 +129,7 @@ def _write_config(
     brain_files, unet_files = ({_relative(p, folder): file_digest(p) for p in paths} for paths in (brain, unet))
     complete = replace(config, brain_files=brain_files, unet_files=unet_files)
     with atomic(folder / CONFIG) as new:
-        new.write_text(write_document(complete))
+        new.write_text(VERSIONS.write(complete))
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -24,8 +24,10 @@ from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import Generator, assemble, save_generator
 from dynadiff.networks.model import Model, ModelConfig
 from dynadiff.networks.model_folder import save_model
+from dynadiff.networks.schedule import PUBLISHED, RELEASED, Sampling
 from dynadiff.networks.versatile import image_branch, plain_unet
 from dynadiff.networks.weights import load_strictly, read_weights
+from dynadiff.recordings.held_out import HeldOut
 from dynadiff.recordings.masks import mask_digest
 from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import TR
@@ -63,12 +65,13 @@ def read_subject(number: int, root: Path | None, mask: Path | None) -> Subject:
     return Subject(f"{number:02d}", np.asarray(values > 0), affine)
 
 
-def import_official(checkpoint: Path, base: str, subject: Subject, out: Path) -> int:
+def import_official(checkpoint: Path, base: str, subject: Subject, out: Path, sampling: Sampling = PUBLISHED) -> int:
     """Write a model folder with the checkpoint's brain module and adapters, and its generator in ``out/generator``.
 
     ``base`` is Versatile Diffusion's folder or hub id: its configurations and its noise schedule are used, its weights
-    are not, for the checkpoint has them as the authors' decoder ran with them. Returns how many tensors were left out
-    because they are no part of the model. Raises UserError for anything that is missing, left over or of another shape.
+    are not, for the checkpoint has them as the authors' decoder ran with them. No file says how it paints: ``sampling``
+    does. Returns how many tensors were left out because they are no part of the model. Raises UserError for anything
+    that is missing, left over or of another shape.
     """
     parts, others = split(_state(checkpoint))
     folder = locate(base, Path.cwd())
@@ -80,7 +83,9 @@ def import_official(checkpoint: Path, base: str, subject: Subject, out: Path) ->
     config = ModelConfig(
         subject=subject.name, tr=TR, mask_sha256=mask_digest(subject.mask), window=WindowSpec(), cleaning=Cleaning(),
         brain=sizes, generator="generator", adaptation=Adaptation(rank=rank, alpha=rank),  # their scale is 1
-        trained_on=f"imported from {checkpoint.name}, weights of facebookresearch/dynadiff",
+        steps=sampling.steps, guidance=sampling.guidance, sampler=sampling.sampler,
+        trained_on=f"imported from {checkpoint.name}, weights of facebookresearch/dynadiff; {beside_release(sampling)}",
+        held_out=HeldOut("standard", 0, None, (subject.name,), None),
     )  # fmt: skip
     with torch.device("meta"):
         module = BrainModule(sizes)
@@ -90,6 +95,11 @@ def import_official(checkpoint: Path, base: str, subject: Subject, out: Path) ->
     _adapt(generator.unet, adapters)
     save_model(Model(config, module, generator, subject.mask, subject.affine), out)
     return others
+
+
+def beside_release(sampling: Sampling) -> str:
+    """How an imported decoder paints, for a reader who knows how the authors' does."""
+    return f"set to {sampling}, and the release has {RELEASED}"
 
 
 def split(state: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], int]:

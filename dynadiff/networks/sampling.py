@@ -4,7 +4,6 @@ Knows tokens, latents and the generator; knows no brains. A live decoder has the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,16 +13,7 @@ from torch import Tensor, nn
 from dynadiff.base.random import item_rng
 from dynadiff.networks.draws import normal
 from dynadiff.networks.generator import Generator, decode_latents, to_pixels
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are painted. The default is the paper's; DDPM with guidance 3.5 is the release's."""
-
-    sampler: str = "ddim"  # or "ddpm"
-    steps: int = 20
-    guidance: float = 3.0
-    seed: int = 0
+from dynadiff.networks.schedule import Sampling
 
 
 class Step(nn.Module):

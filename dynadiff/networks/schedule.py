@@ -12,13 +12,37 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How pictures are painted. The default is the paper's."""
+
+    sampler: str = "ddim"  # or "ddpm"
+    steps: int = 20
+    guidance: float = 3.0
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.sampler.upper()}, {self.steps} steps, guidance {self.guidance:g}"
+
+
+PUBLISHED = Sampling()
+RELEASED = Sampling("ddpm", 20, 3.5)  # as facebookresearch/dynadiff paints; DDPM is ancestral
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """Noise schedule of Stable and Versatile Diffusion: betas linear in their square root, "leading" timesteps."""
+    """Noise schedule of Stable and Versatile Diffusion: betas linear in their square root, "leading" timesteps.
+
+    Raises ValueError where betas are no shares that grow, or the offset is neither 0 nor 1.
+    """
 
     train_steps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
     steps_offset: int = 1
+
+    def __post_init__(self) -> None:
+        if not (self.train_steps > 1 and 0 < self.beta_start <= self.beta_end < 1 and self.steps_offset in (0, 1)):
+            raise ValueError(f"{self} is no noise schedule")
 
     def alphas_cumprod(self) -> NDArray[np.float64]:
         """Share of signal variance left at each of the ``train_steps`` timesteps, (train_steps,)."""

@@ -25,8 +25,10 @@ def correlations(reconstructed: NDArray[np.float64], true: NDArray[np.float64]) 
 def two_way(r: NDArray[np.float64], pictures: Sequence[str]) -> NDArray[np.float64]:
     """Per trial, the share of other reconstructions less like the truth than its own, (n,); chance is 1/2.
 
-    The direction of the released Dynadiff (and of Ozcelik & VanRullen, 2023): trial j succeeds against i when
-    R[i, j] < R[j, j]. NaN where all trials show the same picture.
+    The direction of the released Dynadiff: trial j succeeds against i when R[i, j] < R[j, j], one truth and many
+    reconstructions. Brain-Diffuser (Ozcelik & VanRullen, 2023), MindEye1 and MindEye2 go the other way, one
+    reconstruction i and many truths, R[i, j] < R[i, i]: that is the score of the transpose of R.
+    NaN where all trials show the same picture.
     """
     rivals = _differ(pictures)
     beaten = ((r < np.diag(r)) & rivals).sum(axis=0)

@@ -31,7 +31,7 @@ class PixelScores:
 
     pixel_r: Level
     two_way: Level  # own reconstruction against those of the other pictures, as released; chance 1/2
-    two_way_truth: Level  # own picture against the other pictures, as others count it; chance 1/2
+    two_way_truth: Level  # own picture against the other pictures, as Brain-Diffuser counts; chance 1/2
     top1: Level  # own picture among all of them; chance 1/p
 
 

@@ -21,7 +21,8 @@ from dynadiff.networks.generator import load_generator
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model import Model, ModelConfig, new_model
 from dynadiff.networks.model_folder import load_model, save_model
-from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.networks.sampling import paint
+from dynadiff.networks.schedule import Sampling
 from dynadiff.phantom.scenes import CATEGORIES
 from dynadiff.recordings.bids import bids_runs
 from dynadiff.recordings.masks import mask_digest, read_mask
@@ -86,14 +87,13 @@ def run_fold(runs: list[Run], mask: NDArray[np.bool_], left_out: int, folder: Pa
     learn = collect([r for k, r in enumerate(runs) if k != left_out], mask, cleaning, SPEC, embedded.picture_size)
     test = collect([runs[left_out]], mask, cleaning, SPEC, embedded.picture_size)
     if not (folder / "model.json").exists():
-        torch.manual_seed(left_out)
         config = ModelConfig(
             subject=runs[0].subject, tr=runs[0].tr, mask_sha256=mask_digest(mask), window=SPEC, cleaning=cleaning,
             brain=BrainConfig(int(mask.sum()), SPEC.length, TRAINING.width, embedded.tokens, TRAINING.dropout),
             generator="embedded", guidance=TRAINING.guidance,
             trained_on=f"Haxby et al. (2001), every run but {left_out + 1}",
         )  # fmt: skip
-        model = new_model(config, embedded, mask, runs[0].affine)
+        model = new_model(config, embedded, mask, runs[0].affine, seed=left_out)
         encoder = ImageEncoder.load(EMBEDDED / "generator" / "image_encoder")
         warm_start(model, learn, test, encoder, TRAINING, folder / "work")
         train(model, learn, test, TRAINING, folder / "work", encoder)

@@ -30,7 +30,7 @@ from dynadiff.studies.judged import Judged, load_judged, save_judged
 from dynadiff.studies.plan import Condition, Study
 from dynadiff.training.recipe import train_recipe
 from dynadiff.training.request import Recipe
-from dynadiff.trials.divide import divide
+from dynadiff.trials.divide import divide, once
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
 from dynadiff.trials.store import StoredTrials, open_store, store_home
 
@@ -94,7 +94,8 @@ def prepare_stores(study: Study, root: Path, home: Path) -> None:
 
 def held_out_trials(study: Study, stores: Path) -> StoredTrials:
     """What all are judged on: one presentation of each picture of the held-out session, of the study's subject."""
-    trials = divide(open_store(store_home(stores, study.subject)), study.choices.division)[1]
+    how = study.choices.division
+    trials = once(divide(open_store(store_home(stores, study.subject)), how)[1], how.seed)
     return trials.chosen(np.arange(len(trials))[: study.trials])
 
 

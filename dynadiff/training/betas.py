@@ -39,8 +39,7 @@ def fit_betas(
 ) -> Model:  # fmt: skip
     """Train a model of betas, or go on with what is in ``folder``; ``encoder`` is for the warm start and the anchor."""
     if not (folder / "model.json").exists():
-        torch.manual_seed(config.seed)
-        model = new_model(choices, generator, _mask(choices.brain.voxels), np.eye(4))
+        model = new_model(choices, generator, _mask(choices.brain.voxels), np.eye(4), config.seed)
         if encoder is not None and config.warm_start:
             warm_start(model, learn, test, encoder, config, folder / "work")
         train(model, learn, test, config, folder / "work", encoder)

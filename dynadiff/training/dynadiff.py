@@ -22,7 +22,7 @@ from dynadiff.base.random import initial_noise, item_rng
 from dynadiff.networks.generator import Generator, posterior, to_unit
 from dynadiff.networks.image_encoder import encode_pictures
 from dynadiff.networks.model import Model, SharedModel
-from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.networks.sampling import paint
 from dynadiff.training.fit import Stage, fit, moved
 from dynadiff.training.logs import Log
 from dynadiff.training.objective import Objective, Regression
@@ -162,7 +162,6 @@ def _watch(
     """Loss and pictures of single trials that training never saw, causally cleaned if any are; always the same ones."""
     subjects, device = list(looks(unseen, config.online > 0, LOOKED_AT, BATCH)), accelerator.device
     noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
-    sampling = Sampling(config.sampler, config.sampling_steps, config.guidance)
 
     def losses(look: Look) -> Tensor:
         latent = posterior(model.generator, to_unit(torch.from_numpy(look.shown).to(device)))
@@ -178,7 +177,7 @@ def _watch(
         rows = []
         for first, *_ in subjects:
             tokens = model.brain(moved(first.windows, device))[:SHEET]
-            painted = paint(model.generator, tokens, range(len(tokens)), sampling, model.null, noise)
+            painted = paint(model.generator, tokens, range(len(tokens)), config.sampling, model.null, noise)
             rows += [first.shown[: len(tokens)], painted]
         log.sheet(step, rows)
         model.brain.train()

@@ -26,7 +26,8 @@ from dynadiff.networks.generator import (
     to_unit,
 )
 from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig, encode_pictures
-from dynadiff.networks.sampling import Sampling, paint
+from dynadiff.networks.sampling import paint
+from dynadiff.networks.schedule import Sampling
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
 from dynadiff.training.fit import Stage, fit
 from dynadiff.training.logs import Log

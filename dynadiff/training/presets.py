@@ -13,6 +13,8 @@ from typing import Any
 
 from dynadiff.base.errors import UserError
 from dynadiff.networks.facts import AGGREGATIONS, SETS, TARGETS, TIMESTEP_LAYERS
+from dynadiff.networks.schedule import Sampling
+from dynadiff.recordings.held_out import RULES
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.divide import Division
 
@@ -24,7 +26,7 @@ WORDS = {
     "unconditional": ("zeros", "learned"),
     "sampler": ("ddim", "ddpm"),
     "precision": ("no", "bf16", "fp16"),
-    "split": ("standard", "first-session", "time-resolved", "time-resolved-disjoint"),
+    "split": RULES,
 }
 
 
@@ -74,6 +76,11 @@ class Training:
     @property
     def window(self) -> WindowSpec:
         return WindowSpec(self.offset, self.length)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How pictures are painted that are looked at."""
+        return Sampling(self.sampler, self.sampling_steps, self.guidance)
 
     @property
     def division(self) -> Division:

@@ -1,12 +1,10 @@
 """From a data tree to a model folder: what `dynadiff train` does, stage after stage."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import atomic, file_digest
 from dynadiff.base.numbers import spelled
 from dynadiff.networks.adapters import Adaptation
 from dynadiff.networks.brain import BrainConfig
@@ -14,15 +12,17 @@ from dynadiff.networks.facts import sizes_named
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
-from dynadiff.networks.model_folder import CONFIG, generator_folder, load_model, save_model, save_shared_model
+from dynadiff.networks.model_folder import generator_folder, save_model, save_shared_model
+from dynadiff.recordings.held_out import TEST, HeldOut, listed, write_trials
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.dynadiff import train, warm_start
 from dynadiff.training.generator import GeneratorTraining, train_generator
+from dynadiff.training.pretrained import identity, learnt_before, load_pretrained
 from dynadiff.training.processes import check_precision, open_accelerator
-from dynadiff.training.request import Recipe, check_choices, check_data, check_size, one_of, store_of
-from dynadiff.trials.divide import Divided, divide_all
+from dynadiff.training.request import Recipe, check_choices, check_data, check_size, store_of
+from dynadiff.trials.divide import Divided, divide_all, once
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
-from dynadiff.trials.store import KINDS, Store, open_store
+from dynadiff.trials.store import KINDS, Store, StoredTrials, open_store
 
 
 def train_recipe(recipe: Recipe) -> str:
@@ -34,6 +34,7 @@ def train_recipe(recipe: Recipe) -> str:
     config = recipe.choices
     check_choices(recipe)
     check_precision(config)
+    subjects_before(recipe)
     missing = check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
     if sizes_named(recipe.generator, recipe.out) is None:
         whole = GeneratorTraining()
@@ -44,19 +45,22 @@ def train_recipe(recipe: Recipe) -> str:
         stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
     learn, test = divide_all(stores, config.division, recipe.sessions)
     line = _line(recipe, learn, missing)
-    if accelerator.is_main_process:
-        _write_split(recipe.out / "work" / "test-trials.tsv", test)
-    model = _model(recipe, stores, generator, line)
+    held_out = {name: _held_out(recipe, trials) for name, trials in test.items()}
+    model = _model(recipe, stores, held_out, generator, line)
     encoder = None
     if config.warm_start or config.anchor:
         encoder = ImageEncoder.load(generator_folder(recipe.generator, recipe.out) / "image_encoder")
     work = recipe.out / "work"
-    learnt, unseen = (trials if len(trials) > 1 else next(iter(trials.values())) for trials in (learn, test))
+    looked_at = {name: once(trials, config.seed) for name, trials in test.items()}
+    learnt, unseen = (trials if len(trials) > 1 else next(iter(trials.values())) for trials in (learn, looked_at))
     if encoder is not None and config.warm_start:
         warm_start(model, learnt, unseen, encoder, config, work, accelerator)
     train(model, learnt, unseen, config, work, encoder, accelerator, recipe.tensorboard)
     if accelerator.is_main_process:
         dtype = torch.float16 if recipe.name == "phantom" else torch.float32
+        for name, trials in test.items():
+            home = recipe.out if isinstance(model, Model) else recipe.out / f"subject-{name}"
+            write_trials(home / TEST, trials.presentations())
         if isinstance(model, Model):
             save_model(model, recipe.out, dtype)
         else:
@@ -84,37 +88,32 @@ def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
     trials, dropped = (sum(numbers) for numbers in zip(*((len(t), t.dropped) for t in learn.values()), strict=True))
     whose = f"subject{'s' * (len(learn) > 1)} {', '.join(learn)}"
     sessions = spelled(sorted({int(session) for t in learn.values() for session in t.sessions}))
-    start = f", from {recipe.pretrained.name} ({_identity(recipe.pretrained)})" if recipe.pretrained else ""
+    start = f", from {recipe.pretrained.name} ({identity(recipe.pretrained)})" if recipe.pretrained else ""
     return (
         f"{trials} trials of {whose}, sessions {sessions}, preset {recipe.name}, split {recipe.choices.split}{start}, "
         f"{dropped} windows outside their runs left out" + (f", without {missing}" if missing else "")
     )
 
 
-def _identity(pretrained: Path) -> str:
-    """Of a model folder: its configuration holds the digests of its weights."""
-    return file_digest(one_of(pretrained) / CONFIG)[:12]
-
-
-def _model(recipe: Recipe, stores: Mapping[str, Store], generator: Generator, line: str) -> Model | SharedModel:
-    configs = {name: _model_config(recipe, store, generator, line) for name, store in stores.items()}
+def _model(
+    recipe: Recipe, stores: Mapping[str, Store], held_out: Mapping[str, HeldOut], generator: Generator, line: str
+) -> Model | SharedModel:
+    configs = {name: _model_config(recipe, store, held_out[name], generator, line) for name, store in stores.items()}
     masks, affines = ({name: getattr(store, what) for name, store in stores.items()} for what in ("mask", "affine"))
-    torch.manual_seed(
-        recipe.choices.seed
-    )  # the same first weights whether the generator was trained just now or before
+    seed = recipe.choices.seed
     if len(stores) > 1:
-        return new_shared_model(configs, generator, masks, affines)
+        return new_shared_model(configs, generator, masks, affines, seed)
     (name,) = stores
     if recipe.pretrained is None:
-        return new_model(configs[name], generator, masks[name], affines[name])
-    pretrained = load_model(one_of(recipe.pretrained))
+        return new_model(configs[name], generator, masks[name], affines[name], seed)
+    pretrained = load_pretrained(recipe.pretrained)
     try:
-        return adapted_model(pretrained, configs[name], generator, masks[name], affines[name])
+        return adapted_model(pretrained, configs[name], generator, masks[name], affines[name], seed)
     except ValueError as error:
         raise UserError(f"{recipe.pretrained} cannot be gone on from: {error}") from None
 
 
-def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str) -> ModelConfig:
+def _model_config(recipe: Recipe, store: Store, held_out: HeldOut, generator: Generator, line: str) -> ModelConfig:
     config, voxels = recipe.choices, int(store.mask.sum())
     return ModelConfig(
         subject=store.plan.subject, tr=store.tr, mask_sha256=store.plan.mask_sha256, window=config.window,
@@ -126,13 +125,17 @@ def _model_config(recipe: Recipe, store: Store, generator: Generator, line: str)
         generator=recipe.generator,
         adaptation=Adaptation(config.trainable, config.rank, config.alpha, config.targets),
         steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
-        unconditional=config.unconditional, trained_on=line,
+        unconditional=config.unconditional, trained_on=line, held_out=held_out,
     )  # fmt: skip
 
 
-def _write_split(path: Path, test: Divided) -> None:
-    """The trials that are looked at: run and picture, so that what was held out can be read off."""
-    lines = [f"{trials.run_names[run]}\t{trials.names[picture]}\n"
-             for trials in test.values() for run, picture in zip(trials.runs, trials.seen, strict=True)]  # fmt: skip
-    with atomic(path) as new:
-        new.write_text("run\tpicture\n" + "".join(lines))
+def _held_out(recipe: Recipe, trials: StoredTrials) -> HeldOut:
+    whose = {f"{subject:02d}" for subject in recipe.subjects} | set(subjects_before(recipe))
+    config = recipe.choices
+    return HeldOut(config.split, config.seed, recipe.sessions, tuple(sorted(whose)), listed(trials.presentations()))
+
+
+def subjects_before(recipe: Recipe) -> tuple[str, ...]:
+    """Those that the pretrained model has learnt from; UserError where it may know what is to be held out."""
+    (first, *_) = recipe.subjects
+    return learnt_before(recipe.pretrained, recipe.choices.split, f"{first:02d}") if recipe.pretrained else ()

@@ -22,7 +22,7 @@ from dynadiff.recordings.nsd import NSD
 from dynadiff.recordings.nsd_facts import SESSIONS, TASK_RUNS
 from dynadiff.signal.cleaning import Cleaning, clean_run
 from dynadiff.signal.windows import WindowSpec, online_windows
-from dynadiff.trials.store import INDEX, PICTURES, Plan, Store, StoredRun, array_path, index_of, open_store
+from dynadiff.trials.store import INDEX, PICTURES, VERSIONS, Plan, Store, StoredRun, array_path, index_of, open_store
 
 PLAN = "plan.json"
 Key = tuple[int, int]  # session, file run
@@ -124,9 +124,10 @@ def prepare_run(root: Path, subject: int, key: Key, mask: NDArray[np.bool_], pla
 
 def check_begun(home: Path, plan: Mapping[str, object]) -> None:
     """UserError for a store that was begun with another plan; ``plan``, as JSON holds it, may be a part of one."""
-    if not (home / PLAN).exists():
+    path = home / PLAN
+    if not path.exists():
         return
-    begun = json.loads((home / PLAN).read_text("utf-8"))
+    begun = json.loads(VERSIONS.current(path.read_bytes(), path))
     if differ := [key for key in plan if begun.get(key) != plan[key]]:
         key = differ[0]
         raise UserError(
@@ -147,7 +148,7 @@ def _finished(record: Path, home: Path) -> StoredRun | None:
     if not record.exists():
         return None
     try:
-        run = read_document(record.read_bytes(), StoredRun)
+        run = read_document(VERSIONS.current(record.read_bytes(), record), StoredRun)
     except ValueError as error:
         raise UserError(f"{record} is damaged ({error}): delete it, and the run is prepared again") from None
     paths = {array_path(home, run.name, kind): digest for kind, digest in run.files.items()}
@@ -168,7 +169,7 @@ def _write_pictures(nsd: NSD, names: Sequence[str], size: int, home: Path) -> No
 
 def _write(path: Path, value: object) -> None:
     with atomic(path) as new:
-        new.write_text(write_document(value), "utf-8")
+        new.write_text(VERSIONS.write(value), "utf-8")
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
+from dynadiff.recordings.held_out import Trial
 from dynadiff.recordings.masks import masked_series
 from dynadiff.recordings.nsd import NSD
-from dynadiff.recordings.run import Event, Run
+from dynadiff.recordings.run import Run
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec, offline_windows, online_windows
 
@@ -85,7 +86,7 @@ class Averaged:
 
 def collect(
     runs: Iterable[Run], mask: NDArray[np.bool_], cleaning: Cleaning, spec: WindowSpec, size: int,
-    keep: Callable[[Event], bool] = lambda _: True, single: bool = False,
+    keep: Callable[[Trial], bool] = lambda _: True, single: bool = False,
 ) -> Trials:  # fmt: skip
     """Cut the windows of all kept events of the runs; pictures are resized to ``size`` pixels.
 
@@ -101,9 +102,8 @@ def collect(
             raise UserError(
                 f"{run.name} has volumes of {run.shape} but the mask is {mask.shape}: use the run's own mask"
             )
-        series = masked_series(run, mask, run.n_volumes)
         starts: list[int] = []
-        for event in filter(keep, run.events):
+        for event in (event for event in run.events if keep(Trial.of(run.name, event))):
             if event.picture not in shown:
                 shown[event.picture] = len(shown), _resized(run.picture(event.picture), size), event.category
             here = spec.starts(replace(event, rows=1) if single else event, run.rows)
@@ -113,6 +113,7 @@ def collect(
             of_event += [events] * len(here)
             events += 1
         if starts:
+            series = masked_series(run, mask, run.n_volumes)
             offline.append(offline_windows(series[: run.rows], cleaning, run.tr, spec, starts).astype(np.float16))
             online.append(online_windows(series, cleaning, run.tr, spec, starts).astype(np.float16))
     if not seen:
@@ -131,12 +132,3 @@ def _resized(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def nsd_runs(nsd: NSD, subject: int, sessions: Iterable[int]) -> Iterable[Run]:
     """All task runs of the sessions, in order."""
     return (nsd.run(subject, session, run) for session in sessions for run in nsd.runs(subject, session))
-
-
-def held_out(nsd: NSD, subject: int) -> Callable[[Event], bool]:
-    """Is an event's picture kept from training? It is if it is shared by all subjects, or shown in the first session.
-
-    So the whole of the first session can be decoded as new: not one of its pictures was learnt from.
-    """
-    first = {e.picture for run in nsd_runs(nsd, subject, [TEST_SESSION]) for e in run.events}
-    return lambda event: event.picture in first or nsd.is_test(int(event.picture))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dynadiff.base.errors import UserError
 
 TEST_RUNS, ALL_RUNS = 45, 480  # of a subject with 40 sessions, paper sec. 4
+SHARED_HELD_OUT = ("standard", "first-session")  # rules by which no shared picture is learnt from
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,24 @@ def split(rule: str, trials: Presentations, shared: Collection[str], seed: int =
     pictures, runs, sessions = (np.array(column) for column in (trials.pictures, trials.runs, trials.sessions))
     if rule == "standard":
         test = np.isin(pictures, sorted(shared))
-        learn = ~test
     elif rule == "first-session":
         test = sessions == first_session
-        learn = ~np.isin(pictures, [*shared, *pictures[test]])
     elif rule in ("time-resolved", "time-resolved-disjoint"):
         test = np.isin(runs, time_resolved_runs(sorted(set(trials.runs)), seed))
-        learn = ~test if rule == "time-resolved" else ~np.isin(pictures, pictures[test])
     else:
         raise ValueError(f"there is no split {rule!r}")
+    learn = ~test & ~np.isin(pictures, sorted(secret_pictures(rule, shared, pictures[test].tolist())))
     for what, mask in (("learn from", learn), ("test on", test)):
         if not mask.any():
             raise UserError(f"the split {rule} leaves no trial to {what}: add sessions, or choose another with --split")
     return Split(np.flatnonzero(learn), np.flatnonzero(test))
+
+
+def secret_pictures(rule: str, shared: Collection[str], tested: Collection[str]) -> set[str]:
+    """The pictures that nothing may be learnt from, where those ``tested`` are shown in test trials."""
+    if rule == "time-resolved":
+        return set()
+    return {*tested, *(shared if rule in SHARED_HELD_OUT else ())}
 
 
 def time_resolved_runs(names: Sequence[str], seed: int = 0) -> list[str]:

@@ -18,21 +18,31 @@ page cache. Knows files and rows; knows no model and no torch.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.base.documents import read_document
+from dynadiff.base.documents import Plain, Versions, read_document
 from dynadiff.base.errors import UserError
+from dynadiff.recordings.held_out import Trial
 from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.recordings.run import Event
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec
 
 INDEX, PICTURES = "store.json", "pictures.npy"
-VERSION: Literal[1] = 1
 KINDS = ("offline", "online")
+
+
+def _without_the_plans_own(old: Plain) -> Plain:
+    """In the first version the plan alone had a version; the second has one in each document of a store."""
+    plan = old.get("plan")
+    if not isinstance(plan, dict):
+        return old
+    return old | {"plan": {key: value for key, value in plan.items() if (key, value) != ("version", 1)}}
+
+
+VERSIONS = Versions((_without_the_plans_own,))  # of store.json, plan.json and the records of runs
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,6 @@ class Plan:
     window: WindowSpec  # of the online windows
     kinds: tuple[str, ...] = KINDS
     picture_size: int = 512  # pixels
-    version: Literal[1] = VERSION
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ def open_store(home: Path) -> Store:
     if not path.is_file():
         raise UserError(f"{home} holds no finished store: make one, or finish it, with dynadiff prepare")
     try:
-        held = read_document(path.read_bytes(), Index)
+        held = read_document(VERSIONS.current(path.read_bytes(), path), Index)
     except ValueError as error:
         raise UserError(
             f"{path} is not a store of this version ({error}): prepare it again in another folder"
@@ -180,6 +189,12 @@ class StoredTrials:
 
     def __len__(self) -> int:
         return len(self.seen)
+
+    def presentations(self) -> list[Trial]:
+        """Which presentations they are, by the names that stay."""
+        runs = self._store.runs
+        places = ((runs[block >> 16], block & 0xFFFF) for block in self.blocks.tolist())
+        return [Trial.of(run.name, run.events[event]) for run, event in places]
 
     def chosen(self, which: NDArray[np.int64]) -> "StoredTrials":
         """Only the trials ``which``, in that order."""

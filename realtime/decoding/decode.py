@@ -27,6 +27,8 @@ class MessageSource(Protocol):
     def confirm(self, end: RunEnd) -> None: ...
 
     @property
+    def trouble(self) -> str: ...
+    @property
     def duplicates(self) -> int: ...
     @property
     def gaps(self) -> int: ...
@@ -72,7 +74,7 @@ def decode(
             if run is not None:
                 run.poll()
             else:
-                watch(View(note=f"waiting for a run at {options.connect}"))
+                watch(View(note=source.trouble or f"waiting for a run at {options.connect}"))
     except KeyboardInterrupt as stop:
         ended = "interrupted"
         if run is not None:

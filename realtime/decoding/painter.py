@@ -30,16 +30,16 @@ class Painted:
 
 
 def paint_timed(
-    engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], steps: int, now: Clock
+    engine: Engine, window: NDArray[np.float32], noise: NDArray[np.float32], now: Clock
 ) -> tuple[NDArray[np.uint8], dict[str, float]]:
     """A picture as `dynadiff.engines.contract.paint` makes it, and how long the engine's calls took, in seconds.
 
     On a GPU, calls return when they are queued, and the last one, ``render``, waits for all of them.
     """
     times = [now()]
-    tokens = engine.encode(window)
+    encoded = engine.encode(window)
     times.append(now())
-    latent = engine.sample(noise, tokens, steps)
+    latent = engine.sample(noise, encoded)
     times.append(now())
     picture = engine.render(latent)
     times.append(now())
@@ -92,6 +92,6 @@ class Painter:
             self._running, self._slot = self._worker.submit(self._paint, self._slot), None
 
     def _paint(self, window: Window) -> Painted:
-        began, steps = self._now(), self._decoder.manifest.steps
-        picture, stages = paint_timed(self._decoder.engine, window.values, self._noise, steps, self._now)
+        began = self._now()
+        picture, stages = paint_timed(self._decoder.engine, window.values, self._noise, self._now)
         return Painted(window, picture, began, self._now(), stages)

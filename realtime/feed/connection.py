@@ -6,21 +6,25 @@ Knows sockets and a clock; what is said on them stands in ``realtime.feed.consum
 import math
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 import zmq
 
 from dynadiff.base.errors import UserError
-from realtime.feed.address import is_address, is_ipv6, is_local
+from realtime.feed.address import is_address, is_local
 from realtime.feed.consumer import Consumer
+from realtime.feed.dial import Dialled, Failure
 from realtime.feed.keys import Keys
 from realtime.feed.order import Position
-from realtime.feed.wire import MAX_BUFFER, Control, Message, RunEnd, pack
+from realtime.feed.ranges import as_text
+from realtime.feed.wire import Bye, Message, RunEnd
 
 RETRY_S = 3.0  # a feed says Status once a second; after three of silence the connection is made anew
 FLUSH_MS = 2000  # how long a last word may take to leave
 CONFIRM_S = 10.0  # in which a connection can be made anew and the feed heard on it
+CUT_OFF = 3  # connections in a row before that is worth a word: a feed that is just ending does it once
 
 
 class Feed:
@@ -59,19 +63,26 @@ class Feed:
         self.reconnects = 0  # connections that had worked and were given up
         self._silence_s, self._wait_s = silence_s, wait_s
         self._ever_heard = False
+        self.trouble = ""  # what is odd while nothing is heard, in a sentence
+        self._cut_off = 0  # connections in a row, before a word was said
         self._retry_s = min(RETRY_S, silence_s, wait_s)
         self._clock = clock
         self._unanswered = 0  # connections in a row
-        self._heard = False  # anything, on this connection
-        self._quiet_since: float | None = None
+        self._heard: bool  # anything, on this connection
+        self._quiet_since: float | None
+        self._last_word = False  # is on its way
         self._next: Message | None = None  # came while the run before it was confirmed
         self._context = zmq.Context()
-        self._open()
+        self._line = self._dial()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Leave; the feed is told of what went wrong, where that is a sentence for people."""
+        if self._heard and not self.consumer.acknowledged and isinstance(error, UserError | KeyboardInterrupt):
+            self._line.say(Bye(reason=as_text(str(error) or "interrupted")))
+            self._last_word = True
         self.close()
 
     @property
@@ -98,7 +109,8 @@ class Feed:
         """The next message, each exactly once and in order, or None after ``timeout_s`` seconds without one.
 
         Raises:
-            UserError: nothing was heard for ``silence_s`` seconds (at first, ``wait_s``), or what was heard is no run.
+            UserError: nothing was heard for ``silence_s`` seconds (at first, ``wait_s``), what was heard is no run, or
+                the feed, never heard before, will not speak with these keys.
         """
         if self._next is not None:
             waiting, self._next = self._next, None
@@ -107,13 +119,14 @@ class Feed:
         while True:
             now = self._clock()
             quiet = now - self._quiet_since if self._quiet_since is not None else 0.0
-            wait_s = max(0.0, min(deadline - now, self._retry_s - quiet))
-            if self._socket.poll(math.ceil(wait_s * 1000)):
+            if self._line.poll(min(deadline - now, self._retry_s - quiet)):
                 self._quiet_since, self._heard, self._ever_heard, self._unanswered = None, True, True, 0
+                self._cut_off, self.trouble = 0, ""
                 message = self._take()
                 if message is not None:
                     return message
                 continue
+            self._look_at_handshakes()
             if self._quiet_since is None:
                 self._quiet_since = now
             if self._clock() - self._quiet_since >= self._retry_s:
@@ -130,65 +143,80 @@ class Feed:
         Raises:
             UserError: it was not.
         """
-        self._say(self.consumer.confirm(end))
+        self._line.say(self.consumer.confirm(end))
         now = heard = self._clock()
         deadline = now + timeout_s
         while not self.consumer.acknowledged and self._next is None and now < deadline:
-            if self._socket.poll(math.ceil(1000 * max(0.0, min(deadline, heard + self._retry_s) - now))):
+            if self._line.poll(min(deadline, heard + self._retry_s) - now):
                 heard = self._clock()
                 self._next = self._take()
             elif self._clock() >= heard + self._retry_s:
                 heard = self._clock()
-                self._socket.close(linger=0)
-                self._open()
-                self._say(self.consumer.confirm(end))
+                self._redial()
+                self._line.say(self.consumer.confirm(end))
             now = self._clock()
 
     def close(self) -> None:
         """Leave. What was confirmed gets its time to go out."""
         unheard = self.position.end is not None and not self.consumer.acknowledged
-        self._socket.close(linger=FLUSH_MS if unheard else 0)
+        self._line.close(linger_ms=FLUSH_MS if unheard or self._last_word else 0)
         self._context.term()
 
     def _take(self) -> Message | None:
-        """What lies in the socket, answered; the next message if it is that."""
-        frames = [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
-        message, answers = self.consumer.receive(frames)
+        """What has come, answered; the next message if it is that."""
+        message, answers = self.consumer.receive(self._line.receive())
         for answer in answers:
-            self._say(answer)
+            self._line.say(answer)
         if self.consumer.muddled:
-            self._socket.close(linger=0)
-            self._open()
+            self._redial()
         return message
-
-    def _say(self, control: Control) -> None:
-        self._socket.send_multipart(pack(control))
 
     def _reconnect(self) -> None:
         """With a new socket: what was in the old one is sent again, and nothing stale can come from it."""
         self._unanswered += 1
         limit_s = self._silence_s if self._ever_heard else self._wait_s
         if self._unanswered * self._retry_s >= limit_s:
-            raise UserError(
-                f"no feed was heard at {self.connect} for {limit_s:g} s: start one with "
-                f"`realtime replay --bind {self.connect}`, or correct the address."
-            )
+            cure = self.trouble or f"start one with `realtime replay --bind {self.connect}`, or correct the address."
+            raise UserError(f"no feed was heard at {self.connect} for {limit_s:g} s: {cure}")
         self.reconnects += self._heard
-        self._socket.close(linger=0)
-        self._open()
+        self._redial()
 
-    def _open(self) -> None:
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.RCVHWM, 0)  # the feed's credit bounds what waits here
-        self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BUFFER)
-        self._socket.setsockopt(zmq.IPV6, int(is_ipv6(self.connect)))
-        if self._keys is not None:
-            self._socket.curve_serverkey = self._keys.server
-            self._socket.curve_publickey, self._socket.curve_secretkey = self._keys.public, self._keys.secret
-        self._socket.connect(self.connect)
+    def _look_at_handshakes(self) -> None:
+        """A feed that will not speak with these keys ends the matter, unless it was heard and may come back."""
+        for failure in self._line.failures():
+            self._cut_off += failure is Failure.CUT_OFF
+            if failure is not Failure.CUT_OFF or self._cut_off >= CUT_OFF:
+                self.trouble = _trouble(failure, self.connect, self._keys is not None)
+            if failure is not Failure.CUT_OFF and not self._ever_heard:
+                raise UserError(self.trouble)
+
+    def _redial(self) -> None:
+        self._line.close()
+        self._line = self._dial()
+
+    def _dial(self) -> Dialled:
         self._heard, self._quiet_since = False, None
-        self._say(self.consumer.dial())
+        line = Dialled(self._context, self.connect, self._keys)
+        line.say(self.consumer.dial())
+        return line
+
+
+def _trouble(failure: Failure, connect: str, encrypted: bool) -> str:
+    match failure, encrypted:
+        case Failure.CUT_OFF, _:
+            what = "feed.key is another feed's" if encrypted else "what is there is no feed"
+            return f"{connect} ends every connection before a word is said: {what}, or no feed is behind it yet."
+        case Failure.ENCRYPTION, True:
+            return f"the feed at {connect} is not encrypted: leave out --keys, or start the feed with its own --keys."
+        case Failure.ENCRYPTION, False:
+            return (
+                f"the feed at {connect} is encrypted: give --keys with a folder that holds your NAME.key_secret and "
+                "its feed.key, see `realtime keys --help`."
+            )
+    return (
+        f"the feed at {connect} does not let this key in: put its NAME.key into allowed/ of the feed's keys and start "
+        "the feed again, or give --keys with a key that is there."
+    )
 
 
 def _check_address(connect: str, encrypted: bool) -> None:

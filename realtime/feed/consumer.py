@@ -9,6 +9,7 @@ from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
 from realtime.feed.wire import (
     Ack,
+    Bye,
     Control,
     Done,
     Frame,
@@ -92,7 +93,7 @@ class Consumer:
             case Refusal():
                 self._give_up_on(said.reason)
                 return None, []
-            case Hello() | Ack() | Done():
+            case Hello() | Ack() | Done() | Bye():
                 self._give_up_on("it speaks as a consumer does.")
                 return None, []
         here = self.position

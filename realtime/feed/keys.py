@@ -13,7 +13,8 @@ Knows files and keys; knows no sockets.
 import os
 import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq.auth
@@ -26,12 +27,12 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Keys:
-    """One's own pair, and whom one trusts: a feed the keys in ``allowed``, a consumer the feed's ``server``."""
+    """One's own pair, and whom one trusts: a feed those who are ``allowed``, a consumer the feed's ``server``."""
 
     public: bytes
     secret: bytes
     server: bytes = b""
-    allowed: Path | None = None
+    allowed: Mapping[bytes, str] = field(default_factory=dict)  # names by public key
 
     def __repr__(self) -> str:
         return f"Keys(public={self.public!r})"  # a secret must not end in a log
@@ -61,20 +62,21 @@ def make_keys(folder: Path, names: list[str]) -> list[Path]:
 def feed_keys(folder: Path) -> Keys:
     """Those of the feed. UserError where they are missing, or open to others."""
     public, secret = _pair(folder / f"{FEED}.key_secret")
-    allowed = folder / ALLOWED
-    if not any(allowed.glob("*.key")):
-        raise UserError(f"{allowed} names nobody who may connect: add one with `realtime keys {folder} NAME`")
-    return Keys(public, secret, allowed=allowed)
+    names = {_load(path)[0]: path.stem for path in sorted((folder / ALLOWED).glob("*.key"))}
+    if not names:
+        raise UserError(f"{folder / ALLOWED} names nobody who may connect: add one with `realtime keys {folder} NAME`")
+    return Keys(public, secret, allowed=names)
 
 
-def consumer_keys(folder: Path) -> Keys:
-    """Those of the one consumer whose secret lies in the folder, beside the feed's public key."""
-    own = [path for path in folder.glob("*.key_secret") if path.stem != FEED]
-    if len(own) != 1:
-        raise UserError(
-            f"{folder} must hold one consumer's key_secret and has {len(own)}: copy NAME.key_secret and feed.key there"
-        )
-    server = folder / f"{FEED}.key"
+def consumer_keys(place: Path) -> Keys:
+    """Those of a consumer, beside the feed's public key: ``place`` is its key_secret, or a folder with no other's."""
+    own = [place] if place.is_file() else [path for path in place.glob("*.key_secret") if path.stem != FEED]
+    if len(own) > 1:
+        names = " or ".join(str(path) for path in sorted(own))
+        raise UserError(f"{place} holds the keys of {len(own)} consumers: give one of them, --keys {names}")
+    if not own:
+        raise UserError(f"{place} holds no consumer's key_secret: copy NAME.key_secret and feed.key there")
+    server = own[0].parent / f"{FEED}.key"
     if not server.is_file():
         raise UserError(f"{server} is missing, without which anybody could pose as the feed: copy it there")
     public, secret = _pair(own[0])

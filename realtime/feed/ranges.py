@@ -44,7 +44,12 @@ class WireError(ValueError):
     """A message is not as ``realtime.feed.wire`` says; its sender is at fault. The text is one printable sentence."""
 
     def __init__(self, text: str) -> None:
-        super().__init__("".join(letter if letter.isprintable() else "?" for letter in text))
+        super().__init__(_printable(text))
+
+
+def as_text(said: str) -> str:
+    """As much of it as a ``Text`` takes."""
+    return _printable(said)[:MAX_TEXT]
 
 
 def require(condition: object, text: str) -> None:
@@ -87,3 +92,8 @@ def array(name: str, value: object, allowed: Sequence[str] = DTYPES) -> None:
     shape = within(f"the shape of {name}", value.shape, Shape)
     require(value.dtype.str in allowed, f"{name}: its dtype must be one of {', '.join(allowed)}.")
     nbytes(shape, value.dtype.str)
+
+
+def _printable(text: str) -> str:
+    """With a question mark for whatever could move a cursor or break a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -8,17 +8,31 @@ It knows no sockets. The file is a magic line and then one record per message, o
 """
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
 
+from dynadiff.base.documents import newer
 from dynadiff.base.errors import UserError
 from realtime.feed.order import Position
-from realtime.feed.wire import MAX_BUFFER, MAX_HEADER, MAX_SEAL, Frame, Message, WireError, digest_of, pack, unpack
+from realtime.feed.wire import (
+    MAX_BUFFER,
+    MAX_HEADER,
+    MAX_SEAL,
+    Frame,
+    Message,
+    OtherVersion,
+    WireError,
+    digest_of,
+    pack,
+    unpack,
+)
 
-MAGIC = b"dynadiff feed 1\n"
+VERSION = 1  # of how records follow each other; what is in a record has the wire's
+MAGIC = b"dynadiff feed %d\n" % VERSION
 _PREFIX = struct.Struct("<5I")
 
 
@@ -81,10 +95,7 @@ class Recording:
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                magic = file.read(len(MAGIC))
-                if not MAGIC.startswith(magic):
-                    raise UserError(f"{self.path} is no recording of a feed: give a feed.rec of a run.")
-                self.torn = len(magic) < len(MAGIC)
+                self.torn = not self._begins(file.read(len(MAGIC)))
                 while not self.torn:
                     self.intact = file.tell()
                     frames = self._record(file, size - self.intact)
@@ -97,9 +108,20 @@ class Recording:
                     yield message
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}.") from None
+        except OtherVersion as error:
+            raise UserError(f"{self.path} was recorded by another version: {error}") from None
         except WireError as error:
             at = f"after {self.position.next_seq} messages"
             raise UserError(f"{self.path} is damaged {at}, restore it from a copy: {error}") from None
+
+    def _begins(self, magic: bytes) -> bool:
+        """Whether a file that begins so has the whole magic line. UserError where it is none of this version."""
+        if MAGIC.startswith(magic):
+            return len(magic) == len(MAGIC)
+        said = re.fullmatch(rb"dynadiff feed (\d+)\n?", magic)
+        if said and int(said[1]) > VERSION:
+            raise UserError(newer(self.path, int(said[1]), VERSION))
+        raise UserError(f"{self.path} is no recording of a feed: give a feed.rec of a run.")
 
     def _record(self, file: IO[bytes], left: int) -> list[Frame]:
         """The frames of the next record, none where no whole one follows in the ``left`` bytes."""

@@ -3,7 +3,7 @@
 It knows no sockets, no files and no clocks. Which order of messages is legal stands in ``realtime.feed.order``.
 
 A message of a run (``RunStart``, ``Volume``, ``Picture``, ``RunEnd``) carries ``seq``, its place in the run,
-counted from 0 without a gap. The controls are what is said in between: ``Hello``, ``Ack`` and ``Done`` by a
+counted from 0 without a gap. The controls are what is said in between: ``Hello``, ``Ack``, ``Done`` and ``Bye`` by a
 consumer, ``Status`` and ``Refusal`` by the feed. On the wire each of them is two or three frames::
 
     seal     JSON   {"v": 2, "digest": BLAKE3 of the frames below, in hex, "t_sent": unix s}
@@ -49,8 +49,8 @@ from realtime.feed.ranges import (
     within,
 )
 
-__all__ = ["MAX_BUFFER", "Ack", "Control", "Done", "Frame", "Hello", "Message", "Picture", "Refusal", "RunEnd"]
-__all__ += ["RunStart", "Status", "Volume", "WireError", "digest_of", "pack", "unpack"]
+__all__ = ["MAX_BUFFER", "Ack", "Bye", "Control", "Done", "Frame", "Hello", "Message", "Picture", "Refusal", "RunEnd"]
+__all__ += ["OtherVersion", "RunStart", "Status", "Volume", "WireError", "digest_of", "pack", "unpack"]
 
 VERSION = 2  # 1 had sha256 for BLAKE3, which takes a volume of NSD 0.5 ms less at each end
 MAX_SEAL, MAX_HEADER = 1 << 10, 1 << 20  # bytes
@@ -60,6 +60,10 @@ MAX_VOLUMES, MAX_ROWS = 20_000, 100_000  # planned; of all events of a run
 Frame = bytes | memoryview
 T = TypeVar("T")
 _ORDERS: dict[str, Literal["C", "F"]] = {"data": "F", "rgb": "C"}  # the fields that travel as a buffer
+
+
+class OtherVersion(WireError):
+    """A message is of a version of the wire that is not spoken here."""
 
 
 class _Checked:
@@ -185,6 +189,13 @@ class Done(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bye(_Checked):
+    """Consumer: I leave before I have the whole run, and why. Nothing waits for it: one that is killed says none."""
+
+    reason: Text
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status(_Checked):
     """Feed, once a second and in answer to Done: I am alive."""
 
@@ -216,7 +227,7 @@ class _Description(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Message = RunStart | Volume | Picture | RunEnd
-Control = Hello | Ack | Done | Status | Refusal
+Control = Hello | Ack | Done | Bye | Status | Refusal
 _KINDS = {kind.__name__: kind for kind in get_args(Message) + get_args(Control)}
 
 
@@ -252,10 +263,10 @@ def unpack(frames: Sequence[Frame]) -> Message | Control:
     for frame, limit in zip(frames, (MAX_SEAL, MAX_HEADER, MAX_BUFFER), strict=False):
         require(memoryview(frame).nbytes <= limit, f"a frame is longer than {limit} bytes.")
     seal = _load("a seal", frames[0], _Seal)
-    require(
-        seal.v == VERSION,
-        f"the feed speaks version {VERSION} here and {seal.v!r:.20} there: install the same version.",
-    )
+    if seal.v != VERSION:
+        raise OtherVersion(
+            f"the feed speaks version {VERSION} here and {seal.v!r:.20} there: install the same version."
+        )
     require(seal.digest == _blake3(frames[1:]), "a message is damaged: its digest differs.")
     t_sent = within("t_sent", seal.t_sent, UnixTime)
     header = _load("a header", frames[1], dict[str, Any])

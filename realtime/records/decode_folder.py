@@ -18,14 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.base.documents import write_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, locked, sweep
 from dynadiff.engines.contract import Manifest
 from dynadiff.recordings.pictures import read_picture
 from realtime.feed.recording import RecordingWriter
 from realtime.feed.wire import Message, RunStart
-from realtime.records.resume import Earlier
+from realtime.records.resume import VERSIONS, Earlier
 
 # A photo of 512 pixels in a third of the time that the default takes, and no larger.
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
@@ -145,7 +144,7 @@ class DecodeFolder:
 
     def json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file; it is either whole or not there."""
-        content_bytes = write_document(content).encode()
+        content_bytes = VERSIONS.write(content).encode()
         self.attempt(lambda: write_bytes(self.folder / name, content_bytes), again=True)
 
     def close(self) -> None:

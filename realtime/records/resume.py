@@ -6,18 +6,20 @@ operating system), so statistics are rebuilt from it and only what was not yet p
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dynadiff.base.documents import read_part, write_document
+from dynadiff.base.documents import Versions, read_part, write_document
 from dynadiff.base.errors import UserError
 from realtime.feed.recording import Recording
 from realtime.feed.wire import Message
 
 T = TypeVar("T")
 UNFINISHED = ("broken off", "interrupted", "failed")  # how a run ended that can be gone on with
+VERSIONS = Versions()  # of run.json and summary.json; the lines of volumes.jsonl are of run.json's
 CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
 
 
@@ -81,12 +83,12 @@ def earlier(folder: Path | None) -> Earlier | None:
     recorded = folder / "feed.rec"
     if not recorded.is_file() or _ended(folder):
         return None
+    header = folder / "run.json"
+    said = _document(header, Header) if header.is_file() else None
     recording = Recording(recorded)
     for _ in recording:
         pass
     lines, intact = _lines(folder / "volumes.jsonl")
-    header = folder / "run.json"
-    said = _read(header, header.read_bytes(), Header) if header.is_file() else None
     return Earlier(folder, recording, lines, intact, said)
 
 
@@ -110,20 +112,27 @@ def _choices(header: Header) -> dict[str, object]:
 
 def _ended(folder: Path) -> bool:
     path = folder / "summary.json"
-    return path.is_file() and _read(path, path.read_bytes(), Ending).ended not in UNFINISHED
+    return path.is_file() and _document(path, Ending).ended not in UNFINISHED
 
 
 def _lines(path: Path) -> tuple[dict[int, Line], int]:
     """Whole lines by volume, and their bytes: a process that is killed may leave half a line."""
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    lines = [_read(path, line, Line) for line in whole.split(b"\n")[:-1]]
+    with _written_whole(path):
+        lines = [read_part(line, Line) for line in whole.split(b"\n")[:-1]]
     return {line.volume: line for line in lines}, len(whole)
 
 
-def _read(path: Path, text: bytes, kind: type[T]) -> T:
-    """UserError where a file does not say what it must: what is read here was written whole."""
+def _document(path: Path, kind: type[T]) -> T:
+    with _written_whole(path):
+        return read_part(VERSIONS.current(path.read_bytes(), path), kind)
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[None]:
+    """UserError where what is read of a file does not say what it must."""
     try:
-        return read_part(text, kind)
+        yield
     except ValueError:
         raise UserError(f"{path} is damaged: restore it from a copy, or decode to another folder with --out") from None

@@ -19,7 +19,7 @@ class Reporter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._seen: View | None = None
-        self._said = -1  # volumes received when the last line was written
+        self._said: str | int = ""  # the last line that was written: a note, or volumes received
         self._progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(),
             TextColumn("{task.fields[state]}", markup=False),
@@ -43,8 +43,8 @@ class Reporter:
                 self._task, description=view.run or view.note, total=view.planned or None,
                 completed=view.received, state=state(view) if view.run else "",
             )  # fmt: skip
-        elif view.received % EVERY == 0 and view.received != self._said:
-            self._said = view.received
+        elif view.received % EVERY == 0 and self._said != (new := view.received or view.note):
+            self._said = new
             self._console.print(f"{view.run}: {state(view)}" if view.received else view.note, highlight=False)
 
 

@@ -1,12 +1,10 @@
 """Commands of the documentation that no other test types in: keys, a bad link, and a small phantom."""
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -43,10 +41,7 @@ def test_a_bad_link_stands_until_it_is_interrupted_and_says_what_it_did(free_add
     )  # fmt: skip
     assert link.stdout.readline().startswith("passing on tcp://127.0.0.1:5560 at")
     host, port = free_address.removeprefix("tcp://").split(":")
-    until = time.monotonic() + 10
-    while time.monotonic() < until:  # it says so just before it listens
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port)), 1):
-            break
+    socket.create_connection((host, int(port)), 1).close()  # it listens when it says so
     link.send_signal(signal.SIGINT)
     said, wrong = link.communicate(timeout=20)
-    assert (link.returncode, said.strip(), wrong) == (0, "nothing came", "")
+    assert (link.returncode, said.splitlines()[-1], wrong) == (0, "nothing came", "")

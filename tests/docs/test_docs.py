@@ -23,7 +23,8 @@ TOP = ("dynadiff", "realtime", "replay", "exporters", "benchmarks", "docs", "tes
 # What a run leaves behind, or what belongs to somebody else: named in the documentation, and no file of the repository.
 OUTPUTS = {
     "summary.json", "run.json", "feed.rec", "volumes.jsonl", "montage.png", "decode.mp4", "vol-0008.png",
-    "test-trials.tsv", "test-trials.png", "scores.json", "STAGE-STEP.png", "STAGE.jsonl", "STAGE.safetensors",
+    "store.json", "plan.json", "NAME.json", "STAGE-STEP.png", "STAGE.jsonl", "STAGE.safetensors",
+    "pytorch_model.bin.index.json", "model.safetensors.index.json", "scores.json", "test-trials.png",
 }  # fmt: skip
 TO_COME = {"realtime/scanner/"}  # said to be planned: take the word back once it is there
 NOT_COMMANDS = ("<!-- packages -->", "<!-- floors -->")  # blocks whose lines begin with the name of a package

@@ -1,6 +1,7 @@
 """An exported engine is the same decoder: per network, over the whole sampling loop, and without torch around."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from dynadiff.base.random import initial_noise  # noqa: E402
 from dynadiff.engines.contract import (  # noqa: E402
     MANIFEST,
     Decoder,
+    Encoded,
     paint,
 )
 from dynadiff.engines.open import open_decoder  # noqa: E402
@@ -61,12 +63,12 @@ def test_each_network_is_the_same(pair: tuple[Decoder, Decoder]) -> None:
     reference, other = pair
     manifest, rng = other.manifest, np.random.default_rng(0)
     window = rng.standard_normal((manifest.voxels, manifest.window_length), np.float32)
-    tokens = np.asarray(reference.engine.encode(window))
-    np.testing.assert_allclose(other.engine.encode(window), tokens, atol=2e-5)
+    tokens = np.asarray(reference.engine.encode(window).tokens)
+    np.testing.assert_allclose(other.engine.encode(window).tokens, tokens, atol=2e-5)
     latent = rng.standard_normal((1, *manifest.latent_shape), np.float32)
     for i in (0, 10, 19):
-        ours = reference.engine.step(torch.from_numpy(latent), torch.from_numpy(tokens), i)
-        np.testing.assert_allclose(other.engine.step(latent, tokens, i), np.asarray(ours), atol=5e-5)
+        ours = reference.engine.step(torch.from_numpy(latent), Encoded(torch.from_numpy(tokens)), i)
+        np.testing.assert_allclose(other.engine.step(latent, Encoded(tokens), i), np.asarray(ours), atol=5e-5)
     ours = reference.engine.render(torch.from_numpy(latent)).astype(int)
     assert np.abs(ours - other.engine.render(latent)).max() <= 1
 
@@ -76,7 +78,7 @@ def test_twenty_steps_end_in_the_same_picture(pair: tuple[Decoder, Decoder]) -> 
     manifest = other.manifest
     window = np.random.default_rng(1).standard_normal((manifest.voxels, manifest.window_length), np.float32)
     noise = initial_noise(0, manifest.latent_shape)
-    one, two = (paint(d.engine, window, noise, manifest.steps).astype(int) for d in pair)
+    one, two = (paint(d.engine, window, noise).astype(int) for d in pair)
     assert np.abs(one - two).max() <= 2
     assert one.std() > 1
     assert manifest == type(manifest)(
@@ -154,11 +156,11 @@ sys.meta_path.insert(0, Refuse())
 import numpy as np
 from pathlib import Path
 import realtime.cli, realtime.decoding.session
-from dynadiff.engines.contract import paint
+from dynadiff.engines.contract import Sampler, paint
 from dynadiff.base.random import initial_noise
 from dynadiff.engines.open import open_decoder
-d = open_decoder("onnx", Path({str(untrained)!r}), 1)
-picture = paint(d.engine, np.ones((48, 6), np.float32), initial_noise(0, d.manifest.latent_shape), 2)
+d = open_decoder("onnx", Path({str(untrained)!r}), 1, Sampler(steps=2))
+picture = paint(d.engine, np.ones((48, 6), np.float32), initial_noise(0, d.manifest.latent_shape))
 sys.exit(0 if picture.shape == (64, 64, 3) and "torch" not in sys.modules else 1)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -172,3 +174,17 @@ sys.exit(0 if picture.shape == (64, 64, 3) and "torch" not in sys.modules else 1
 def test_engines_that_cannot_be_opened_say_what_to_do(kind: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         open_decoder(kind, tmp_path)
+
+
+def test_an_export_of_a_model_of_another_sampler_says_what_the_engine_paints_by(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.onnx.write_engine", lambda *_, **__: None)
+    said: list[str] = []
+    export_onnx(untrained, tmp_path / "onnx", say=said.append)
+    assert said == []
+    shutil.copytree(untrained, tmp_path / "model", ignore=shutil.ignore_patterns("onnx"))
+    written = json.loads((tmp_path / "model" / "model.json").read_text())
+    (tmp_path / "model" / "model.json").write_text(json.dumps(written | {"sampler": "ddpm"}))
+    export_onnx(tmp_path / "model", tmp_path / "onnx", say=said.append)
+    assert said == ["the onnx engine runs DDIM, where its model is set to DDPM, which no engine has"]

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.engines.build import NETWORKS  # noqa: E402
 from dynadiff.engines.contract import MANIFEST, Manifest  # noqa: E402
 from dynadiff.engines.cuda import Cuda  # noqa: E402
-from dynadiff.engines.tensorrt_library import load_tensorrt  # noqa: E402
+from dynadiff.engines.tensorrt_library import ATTENTION_SINCE, load_tensorrt  # noqa: E402
 from exporters.tensorrt import (  # noqa: E402
     Target,
     build_engine,
@@ -140,6 +141,26 @@ def test_native_plans_are_built_by_the_same_code(version: str, native: Target, t
     assert (manifest.build.gpu, manifest.build.targets) == ("Fake GPU", ("8.9",))
     assert manifest.build.libraries | {"cuda": "13.0", "tensorrt": version} == manifest.build.libraries
     assert manifest.kind == "trt"
+
+
+def test_a_tensorrt_older_than_the_operators_of_the_graphs_is_refused(native: Target, tmp_path: Path) -> None:
+    old = fake_tensorrt(FakeCuda(), "10.13.3.9")
+    with pytest.raises(
+        UserError, match=r"tensorrt 10\.13\.3\.9 does not .* Attention .* from 10\.14 on: install a newer .*--opset 20"
+    ):
+        build_engine(SOURCE, tmp_path / "engine", old, native, lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+    source = Path(shutil.copytree(SOURCE, tmp_path / "of opset 20"))
+    raw = json.loads((source / MANIFEST).read_text())
+    raw["build"]["choices"]["opset"] = 20
+    (source / MANIFEST).write_text(json.dumps(raw))
+    assert build_engine(source, tmp_path / "engine", old, native, lambda _: None).kind == "trt"
+
+
+def test_the_extra_asks_for_the_oldest_tensorrt_that_takes_the_graphs() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    floor = ".".join(map(str, ATTENTION_SINCE))
+    assert f"tensorrt>={floor},<12" in project["optional-dependencies"]["trt"]
 
 
 def test_timing_caches_are_of_one_version_and_a_damaged_one_is_not_used(trt, native, cache, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 import nibabel as nib
@@ -101,12 +102,21 @@ def test_a_run_shorter_than_a_window_is_told_and_no_crash(
     assert "no picture: a run must have as many volumes as a window" in out
 
 
-def test_a_model_for_another_brain_is_refused(realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path):
+def test_a_model_for_another_brain_is_refused_and_the_feed_is_told(
+    realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path, caplog
+):
+    caplog.set_level("INFO", "replay.server")
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder(subject="05"))
     address = feed_of(make_run(n_volumes=2, events=False))
     code, _, err = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless")
     assert code == 2
     assert err.startswith("error: the run is of subject 01 and the engine of subject 05")
+    for _ in range(100):
+        if said := [line for line in caplog.messages if line.startswith("decoder left: ")]:
+            break
+        time.sleep(0.05)
+    assert said
+    assert said[0].startswith("decoder left: the run is of subject 01 and the engine of subject 05")
 
 
 @pytest.mark.parametrize(

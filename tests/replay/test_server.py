@@ -10,7 +10,7 @@ import zmq
 
 from dynadiff.base.errors import UserError
 from realtime.feed.connection import Feed
-from realtime.feed.wire import MAX_CONTROL, Ack, Hello, RunEnd, Status, Volume, WireError, pack, unpack
+from realtime.feed.wire import MAX_CONTROL, Ack, Bye, Hello, RunEnd, Status, Volume, WireError, pack, unpack
 from replay.log import FeedLog
 from replay.server import STATUS_S, _Server, serve
 from support.runs import messages, timed
@@ -18,7 +18,7 @@ from support.served import consumer_of, drain, serve_in_thread
 
 
 class Machine:
-    """A socket and a clock: time passes in polls, and in each sending a little."""
+    """A door and a clock: time passes in polls, and in each sending a little."""
 
     def __init__(self, words):
         self.now, self.words, self.sent = 100.0, list(words), []
@@ -33,12 +33,16 @@ class Machine:
         self.now += timeout_ms / 1000
         return 0
 
-    def recv_multipart(self):
-        return [b"a", *self.words.pop(0)[1]]
+    def receive(self):
+        return b"a", self.words.pop(0)[1], ""
 
-    def send_multipart(self, parts, copy):
+    def send(self, identity, frames):
         self.now += 0.07
-        self.sent.append((self.now, unpack(parts[1:])))
+        self.sent.append((self.now, unpack(frames)))
+        return True
+
+    def turned_away(self):
+        return []
 
 
 def test_times_are_absolute_so_that_delays_do_not_add_up_and_signs_of_life_go_on():
@@ -64,12 +68,11 @@ def test_a_consumer_that_goes_as_the_run_begins_does_not_end_a_feed_that_waits_f
     for name in (b"a", b"b"):
         server.log.receive(name, pack(Hello(role=name.decode())))
 
-    def send(parts, copy):
-        told.append(parts[0])
-        if parts[0] == b"b" and told.count(b"b") > 1:
-            raise zmq.ZMQError(zmq.EHOSTUNREACH)
+    def send(identity, frames):
+        told.append(identity)
+        return identity != b"b" or told.count(b"b") <= 1
 
-    monkeypatch.setattr(machine, "send_multipart", send)
+    monkeypatch.setattr(machine, "send", send)
     server.gather(2, math.inf)
     assert sorted(server.log.here().values()) == ["a", "b"]
     server.play(timed(messages(), 0.0), lambda: 0.0)
@@ -218,8 +221,8 @@ class Flood(Machine):
         self.now += 0.01
         return 1
 
-    def recv_multipart(self):
-        return [b"a", b"nonsense"]
+    def receive(self):
+        return b"a", [b"nonsense"], ""
 
 
 def test_nobody_who_talks_without_end_stops_the_run():
@@ -241,7 +244,9 @@ def test_who_says_more_than_a_consumer_can_is_cut_off_unread(size, monkeypatch):
     heard = []
     receive = FeedLog.receive
     monkeypatch.setattr(
-        FeedLog, "receive", lambda log, who, frames: heard.append(max(map(len, frames))) or receive(log, who, frames)
+        FeedLog,
+        "receive",
+        lambda log, who, frames, key: heard.append(max(map(len, frames))) or receive(log, who, frames),
     )
     monkeypatch.setattr("replay.server.STATUS_S", 0.1)
     longest = pack(Hello(role="\U0001f9e0" * 40, consumer="c" * 160, run_uid="\U0001f9e0" * 40, next_seq=10**6))
@@ -262,3 +267,86 @@ def test_who_says_more_than_a_consumer_can_is_cut_off_unread(size, monkeypatch):
         serve_in_thread(speak, wait_for=2, join_s=60, clock=lambda: time.monotonic() + 60 * said.is_set())
     assert heard
     assert max(heard) == len(longest[1]) <= MAX_CONTROL
+
+
+def test_the_feed_says_who_joins_who_is_missing_and_who_has_the_run():
+    lines, viewer_here = [], threading.Event()
+
+    def say(line):
+        lines.append(line)
+        if line == "viewer joined":
+            viewer_here.set()
+
+    def consume(address, role):
+        with Feed(address, role) as feed:
+            feed.confirm(drain(feed))
+
+    def ready(address):
+        consume_viewer = threading.Thread(target=consume, args=(address, "viewer"))
+        consume_viewer.start()
+        viewer_here.wait(10)
+        consume(address, "decoder")
+        consume_viewer.join()
+
+    assert sorted(serve_in_thread(ready, wait_for=2, say=say)) == ["decoder", "viewer"]
+    assert lines[:5] == [
+        "viewer joined", "1 of 2 consumers are here", "decoder joined", "2 of 2 consumers are here", "the run begins"
+    ]  # fmt: skip
+    assert sorted(lines[5:]) == ["decoder has the whole run", "viewer has the whole run"]
+
+
+def test_a_consumer_that_refuses_the_run_tells_the_feed_why():
+    lines = []
+
+    def refuse(address):
+        with pytest.raises(UserError, match="subject 02"):
+            take(address)
+
+    def take(address):
+        with Feed(address, "decoder") as feed:
+            feed.receive(5)
+            raise UserError("the run is of subject 02 and the engine of 01\x1b[2J" + "x" * 300)
+
+    with pytest.raises(UserError, match="not confirmed by decoder"):
+        serve_in_thread(refuse, linger_s=0.2, say=lines.append)
+    said = next(line for line in lines if line.startswith("decoder left: "))
+    assert said.startswith("decoder left: the run is of subject 02 and the engine of 01?[2Jxxx")
+    assert len(said) <= len("decoder left: ") + 256
+
+
+def test_one_that_is_killed_is_gone_and_one_that_comes_back_has_what_it_had():
+    """Without a word of its own: the next sign of life finds out."""
+    lines, log = [], FeedLog("u1", say=lambda line: lines.append(line))
+    for message in list(messages())[:6]:
+        log.publish(message)
+    log.receive(b"1", pack(Hello(role="decoder", consumer="x")))
+    log.receive(b"2", pack(Hello(role="decoder", consumer="x", run_uid="u1", next_seq=3)))  # dialled anew
+    log.forget(b"1")
+    log.status()
+    assert lines == ["decoder joined"]
+    log.forget(b"2")
+    log.status()
+    log.receive(b"3", pack(Hello(role="decoder", consumer="y", run_uid="u1", next_seq=5)))
+    assert lines[1:] == ["decoder is gone", "decoder joined, and has 5 messages of the run"]
+
+
+def test_a_last_word_may_come_after_the_feed_has_found_nobody_there():
+    lines = []
+    log = FeedLog("u1", say=lines.append)
+    log.receive(b"1", pack(Hello(role="decoder")))
+    log.forget(b"1")
+    log.receive(b"1", pack(Bye(reason="it is another's brain")))
+    log.status()
+    assert lines == ["decoder joined", "decoder left: it is another's brain"]
+
+
+def test_what_is_not_understood_is_said_once_and_not_without_end():
+    lines = []
+    log = FeedLog("u1", say=lines.append)
+    for _ in range(3):
+        log.receive(b"a", [b"nonsense", b""])
+    assert len(lines) == 1
+    assert lines[0].startswith("somebody was not understood: ")
+    for k in range(100):
+        log.receive(b"a", pack(Hello(role="d", run_uid="u1", next_seq=0))[:2] + [b""] * k)
+    assert len(lines) < 30

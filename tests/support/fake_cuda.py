@@ -33,7 +33,7 @@ class FakeCuda:
 
     def __init__(self, name=b"Fake GPU", capability=(8, 9), room=1 << 30, devices=1):
         self._name, self._capability, self._room, self._devices = name, capability, room, devices
-        self._memory, self._next = {}, 4096
+        self._memory, self._next, self.graphs = {}, 4096, {}
         self._streams, self._captures, self._broken = {DEFAULT: []}, {}, False
         self.calls = []  # what was asked for, in order
 
@@ -62,6 +62,18 @@ class FakeCuda:
         address, self._next = self._next, self._next + size + 512
         self._memory[address] = np.full(size, 0xFF, np.uint8)  # nans, until somebody writes
         return Error.cudaSuccess, address
+
+    def cudaFree(self, address):
+        self.calls.append("free")
+        assert not self._captures, "freeing is unsafe while a stream is captured"
+        assert not any(self._streams.values()), "somebody may still be using it"
+        self._room += self._memory.pop(address).size
+        return (Error.cudaSuccess,)
+
+    @property
+    def used(self):
+        """Bytes that are allocated."""
+        return sum(block.size for block in self._memory.values())
 
     def cudaMemset(self, address, value, size):
         return self.cudaMemsetAsync(address, value, size, DEFAULT)
@@ -108,15 +120,30 @@ class FakeCuda:
         return (Error.cudaSuccess,)
 
     def cudaStreamEndCapture(self, stream):
-        graph = self._captures.pop(stream)
-        return (Error.cudaErrorStreamCaptureInvalidated, None) if self._broken else (Error.cudaSuccess, graph)
+        work = self._captures.pop(stream)
+        return (
+            (Error.cudaErrorStreamCaptureInvalidated, None) if self._broken else (Error.cudaSuccess, self._kept(work))
+        )
+
+    def _kept(self, work):
+        self._next += 1
+        self.graphs[self._next] = work
+        return self._next
 
     def cudaGraphInstantiate(self, graph, flags):
-        return Error.cudaSuccess, tuple(graph)
+        return Error.cudaSuccess, self._kept(tuple(self.graphs[graph]))
+
+    def cudaGraphDestroy(self, graph):
+        del self.graphs[graph]
+        return (Error.cudaSuccess,)
+
+    def cudaGraphExecDestroy(self, graph):
+        assert not any(self._streams.values()), "it may still be running"
+        return self.cudaGraphDestroy(graph)
 
     def cudaGraphLaunch(self, graph, stream):
         self.calls.append("launch")
-        self._streams[stream] += graph
+        self._streams[stream] += self.graphs[graph]
         return (Error.cudaSuccess,)
 
     def queue(self, stream, work):

@@ -26,6 +26,7 @@ from realtime.feed.wire import (
     MAX_BUFFER,
     VERSION,
     Ack,
+    Bye,
     Done,
     Hello,
     Picture,
@@ -58,6 +59,7 @@ SEEDS: list[Frames] = [
         Done(run_uid="u1", n_volumes=226, digest="ab" * 32),
         Status(run_uid="u1", published=5, sent=4, confirmed=True),
         Refusal(reason="no"),
+        Bye(reason="the run is of subject 02 and the engine of 01"),
     )
 ]
 HUGE = bytes(MAX_BUFFER + 1)

@@ -21,13 +21,14 @@ from realtime.feed.recording import Recording, RecordingWriter
 from realtime.feed.wire import RunEnd, RunStart
 from replay.faults import Faults, relay
 from replay.server import serve
+from support.ports import held_address
 from support.runs import messages, timed
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["realtime.feed.connection", "realtime.feed.recording", "replay.faults", "replay.server"]
 )
-STEP_S, LIMIT_S, PER_SCHEDULE = 0.004, 60.0, 2  # ports per schedule
+STEP_S, LIMIT_S = 0.004, 60.0
 Process = multiprocessing.process.BaseProcess
 
 
@@ -84,9 +85,10 @@ class Outcome:
     struck: Counter[str]  # by the link
 
 
-def played(seed: int, folder: Path, port: int) -> Outcome:
-    """Play a schedule at two ports."""
-    return _Play(schedule(seed), folder, f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}").run()
+def played(seed: int, folder: Path) -> Outcome:
+    """Play a schedule; a feed that is begun again has the address of the one before."""
+    with held_address() as served, held_address() as bad:
+        return _Play(schedule(seed), folder, served, bad).run()
 
 
 class _Play:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynadiff.base.documents import read_document, read_part, write_document
+from dynadiff.base.documents import Versions, read_document, read_part, write_document
+from dynadiff.base.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,46 @@ def test_a_part_may_have_more_around_it_but_nothing_else_in_it() -> None:
     assert read_part(json.dumps({"number": 2, "words": ["a"], "date": "now"}), Part) == Part(2.0, ("a",))
     with pytest.raises(ValueError, match="number"):
         read_part(json.dumps({"number": "2"}), Part)
+
+
+FORMAT = Versions(
+    (  # the first version had one word, the second no name
+        lambda old: {key: value for key, value in old.items() if key != "word"} | {"words": [old["word"]]},
+        lambda old: old | {"name": "nameless"},
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"word": "a"}',
+        '{"word": "a", "version": 1}',
+        '{"version": 2, "words": ["a"]}',
+        '{"version": 3, "words": ["a"], "name": "nameless"}',
+    ],
+)
+def test_a_document_of_any_version_is_read_as_the_newest(text: str) -> None:
+    assert json.loads(FORMAT.current(text, "x.json")) == {"words": ["a"], "name": "nameless"}
+
+
+@given(wholes)
+def test_what_is_written_with_a_version_is_read(whole: Whole) -> None:
+    written = FORMAT.write(whole)
+    assert next(iter(json.loads(written).items())) == ("version", 3)
+    assert read_document(FORMAT.current(written, "x.json"), Whole) == whole
+
+
+def test_a_version_yet_to_come_is_one_sentence_whatever_else_it_says() -> None:
+    with pytest.raises(
+        UserError, match=r"^x\.json is of version 4 .* newest known here is 3: install a newer dynadiff-"
+    ):
+        FORMAT.current('{"version": 4, "shape": "unheard of"}', "x.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", '{"version": 0}', '{"version": "2"}', '{"version": true}', "{", "[" * 10**5]
+)
+def test_what_is_of_no_version_is_no_document(text: str) -> None:
+    with pytest.raises(ValueError, match=r"version|Expected|truncated|deep"):
+        FORMAT.current(text, "x.json")

@@ -62,7 +62,6 @@ def test_training_refuses_a_folder_in_use_an_empty_tree_and_an_unknown_preset(tm
 WRONG = [
     ("evaluate --model none", "no model in none: make one with `dynadiff train --out none`"),
     ("evaluate --model shared", "give one of them, as --model shared/subject-01"),
-    ("evaluate --subject 9", "there is no subject 9"),
     ("evaluate --root none", "there is no folder none"),
     ("export onnx --model none --out x", "no model in none"),
     ("export onnx --out shared", "is no engine folder: give --out another name"),
@@ -84,7 +83,8 @@ WRONG = [
     ("prepare --store x --generator embedded --sessions 40-41", "subject 1 has no session 41"),
     ("prepare --store x --generator embedded --root none", "there is no folder none"),
     ("prepare --store begun --generator embedded", "begun/subj01 was begun with picture_size 512 and not 64"),
-    ("import none --out x --generator embedded --mask file", "there is no file none"),
+    ("import none --out x --generator embedded --mask file", "none does not exist: give the consolidated weights"),
+    ("import file --out x --generator embedded --mask file --preset phantom", "choose paper or released"),
     ("import file --out shared --generator embedded --mask file", "shared is not empty: give --out another name"),
     ("import file --out x --generator none --mask file", "none is no generator folder"),
     ("import file --out x --generator embedded --mask none", "none does not exist"),
@@ -190,7 +190,7 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     assert {path.name for path in (out / "samples").iterdir()} == {"dynadiff-00002.png"}
     assert {path.name for path in (out / "work").glob("*.jsonl")} == {"warm-start.jsonl", "dynadiff.jsonl"}
     assert (out / "model.json").exists()
-    runs = {line.split("\t")[0] for line in (out / "work" / "test-trials.tsv").read_text().splitlines()[1:]}
+    runs = {line.split("\t")[0] for line in (out / "test-trials.tsv").read_text().splitlines()[1:]}
     assert runs == {"sub-01_ses-nsd01_task-nsdcore_run-01"}
     code, _, wrong = dynadiff(*run, "--resume", "--set", "lr=1")
     assert (code, "begun with lr" in wrong) == (2, True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import MANIFEST, Manifest, paint, step_inputs
+from dynadiff.engines.contract import MANIFEST, VERSIONS, Encoded, Manifest, paint
 from dynadiff.engines.open import open_decoder
 
 RAW = json.loads((EMBEDDED / "onnx" / MANIFEST).read_text())
@@ -81,35 +82,43 @@ def test_a_manifest_is_read_as_written(tmp_path: Path) -> None:
     for name in manifest.files:
         shutil.copyfile(EMBEDDED / "onnx" / name, tmp_path / name)
     manifest.save(tmp_path)
-    assert (tmp_path / MANIFEST).read_text() == (EMBEDDED / "onnx" / MANIFEST).read_text()
+    assert json.loads((tmp_path / MANIFEST).read_text())["version"] == VERSIONS.newest
     assert Manifest.load(tmp_path) == manifest
+
+
+@pytest.mark.parametrize("table", [[], [{"timestep": 1000}], [{"timestep": -1}], [{"timestep": 1, "colour": 2}]])
+def test_a_table_that_no_schedule_has_is_no_manifest(folder: Path, table: list[dict]) -> None:
+    new = json.loads(VERSIONS.current(json.dumps(RAW), MANIFEST)) | {"version": VERSIONS.newest}
+    new["sampler"] = [{"x": 1.0, "eps": 0.0, "guidance": 1.0} | row for row in table]
+    (folder / MANIFEST).write_text(json.dumps(new))
+    with pytest.raises(UserError, match=r"not an engine manifest of this version \(.*(no step|timestep|colour)"):
+        Manifest.load(folder)
 
 
 def test_an_engine_with_its_own_loop_is_asked_for_it(make_decoder) -> None:
     decoder = make_decoder()
     window = np.ones((decoder.manifest.voxels, 6), np.float32)
     noise = np.ones(decoder.manifest.latent_shape, np.float32)
-    one_by_one = paint(decoder.engine, window, noise, 3)
+    one_by_one = paint(decoder.engine, window, noise)
     asked = []
 
-    def sample(noise, tokens, steps):
-        asked.append(steps)
-        latent = noise
-        for i in range(steps):
-            latent = decoder.engine.step(latent, tokens, i)
-        return latent
+    def sample(noise, encoded):
+        asked.append(encoded)
+        return type(decoder.engine).sample(decoder.engine, noise, encoded)
 
     decoder.engine.sample = sample
-    np.testing.assert_array_equal(paint(decoder.engine, window, noise, 3), one_by_one)
-    assert asked == [3]
+    np.testing.assert_array_equal(paint(decoder.engine, window, noise), one_by_one)
+    assert len(asked) == 1
 
 
-def test_a_step_graph_is_given_what_it_takes(make_decoder) -> None:
-    manifest = make_decoder(guidance=2.0, steps=4).manifest
-    given = step_inputs(manifest, {"latent", "tokens", "timestep", "guidance", "coefficients"})
-    assert {name: rows.shape for name, rows in given.items()} == {
-        "timestep": (4, 1), "coefficients": (4, 2), "guidance": (4,)
-    }  # fmt: skip
-    assert "guidance" not in step_inputs(make_decoder(guidance=1.0).manifest, {"timestep"})
-    with pytest.raises(UserError, match="exported for guidance 1, not 2"):
-        step_inputs(manifest, {"timestep"})
+def test_what_a_brain_module_says_beside_tokens_reaches_every_step(make_decoder, mask) -> None:
+    @dataclass(frozen=True, eq=False)
+    class More(Encoded):
+        start: object = None
+
+    engine, seen = make_decoder().engine, []
+    encode, step = engine.encode, engine.step
+    engine.encode = lambda window: More(encode(window).tokens, "a latent")
+    engine.step = lambda latent, encoded, i: seen.append((encoded.start, i)) or step(latent, encoded, i)
+    paint(engine, np.ones((int(mask.sum()), 6), np.float32), np.ones((4, 4, 4), np.float32))
+    assert seen == [("a latent", 0), ("a latent", 1), ("a latent", 2)]

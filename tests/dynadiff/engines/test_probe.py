@@ -8,10 +8,10 @@ import pytest
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Manifest
+from dynadiff.engines.contract import Manifest, Sampler
 from dynadiff.engines.open import open_decoder
 from dynadiff.engines.parity import compare
-from dynadiff.engines.probe import PROBE, Probe, check_probe, make_probe
+from dynadiff.engines.probe import PROBE, Probe, check_loop, check_probe, make_probe
 
 
 @pytest.fixture
@@ -20,8 +20,14 @@ def decoder(make_decoder):
 
 
 def spoil(engine, part: str, change) -> None:
+    """From then on the engine gives something else; of a window, other tokens."""
     known = getattr(engine, part)
-    setattr(engine, part, lambda *given: change(known(*given)))
+
+    def spoilt(*given):
+        found = known(*given)
+        return replace(found, tokens=change(found.tokens)) if part == "encode" else change(found)
+
+    setattr(engine, part, spoilt)
 
 
 def test_the_engine_itself_passes(decoder) -> None:
@@ -46,9 +52,21 @@ def test_another_picture_is_refused(decoder) -> None:
 
 def test_a_wrong_loop_is_refused_where_the_engine_has_its_own(decoder, monkeypatch) -> None:
     probe = make_probe(decoder.engine, decoder.manifest)
-    monkeypatch.setattr(type(decoder.engine), "sample", lambda self, noise, tokens, steps: noise)
+    monkeypatch.setattr(type(decoder.engine), "sample", lambda self, noise, encoded: noise)
     with pytest.raises(UserError, match="its sampling loop is off"):
         check_probe(decoder.engine, probe, decoder.manifest, "engine")
+
+
+def test_another_table_is_held_against_single_steps_where_the_engine_has_its_own_loop(decoder, monkeypatch) -> None:
+    probe = make_probe(decoder.engine, decoder.manifest)
+    decoder.engine.use(Sampler(steps=2).over(decoder.manifest).sampler)
+    check_loop(decoder.engine, probe, decoder.manifest, "engine")
+    known = type(decoder.engine).sample
+    monkeypatch.setattr(type(decoder.engine), "sample", lambda self, noise, encoded: known(self, noise, encoded))
+    check_loop(decoder.engine, probe, decoder.manifest, "engine")
+    monkeypatch.setattr(type(decoder.engine), "sample", lambda self, noise, encoded: noise[None])
+    with pytest.raises(UserError, match="its sampling loop is off"):
+        check_loop(decoder.engine, probe, decoder.manifest, "engine")
 
 
 def test_a_probe_is_read_as_written_and_its_bytes_are_the_same(decoder, tmp_path) -> None:
@@ -63,9 +81,9 @@ def test_a_probe_is_read_as_written_and_its_bytes_are_the_same(decoder, tmp_path
 
 
 def test_the_embedded_engine_is_checked_at_other_steps_and_guidance_too() -> None:
-    from dynadiff.engines.contract import Sampler
-
-    assert open_decoder("onnx", EMBEDDED, 1, Sampler(steps=2, guidance=1.5)).manifest.steps == 2
+    decoder = open_decoder("onnx", EMBEDDED, 1, Sampler(steps=2, guidance=1.5))
+    assert (decoder.manifest.steps, decoder.manifest.guidance) == (2, 1.5)
+    assert decoder.engine.table == decoder.manifest.sampler
 
 
 def test_an_embedded_engine_with_another_probe_is_refused(monkeypatch) -> None:
@@ -77,6 +95,7 @@ def test_an_embedded_engine_with_another_probe_is_refused(monkeypatch) -> None:
 
 def test_errors_are_those_of_each_part(make_decoder) -> None:
     reference, other = make_decoder(), make_decoder()
+    reference.engine.use(())  # whatever it had: the other's table is taken for both
     assert all(error.largest == 0 and error.within for error in compare(reference.engine, other))
     spoil(other.engine, "encode", lambda tokens: tokens * np.float32(1.5))
     by_part = {error.part: error for error in compare(reference.engine, other)}

@@ -15,10 +15,10 @@ from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
 from dynadiff.engines import open as engines
-from dynadiff.engines.contract import MANIFEST, Manifest, Sampler, paint
-from dynadiff.engines.cuda import Cuda
+from dynadiff.engines.contract import MANIFEST, Encoded, Manifest, Sampler, paint
+from dynadiff.engines.cuda import Cuda, Resident
 from dynadiff.engines.open import open_decoder
-from dynadiff.engines.tensorrt import ONE_GRAPH, Resident, TrtEngine, open_trt
+from dynadiff.engines.tensorrt import ONE_GRAPH, TrtEngine, open_trt
 from exporters.tensorrt import build_engine, native_target
 
 STEPS = 3
@@ -44,8 +44,9 @@ def machine():
 
 def engine_of(built: Path, machine, **changes: object) -> TrtEngine:
     manifest = Manifest.load(built)
-    make = open_trt(built, manifest, machine.trt, machine.cuda)
-    return make(Sampler(**({"steps": STEPS} | changes)).over(manifest))
+    engine = open_trt(built, manifest, machine.trt, machine.cuda)
+    engine.use(Sampler(**({"steps": STEPS} | changes)).over(manifest).sampler)
+    return engine
 
 
 @pytest.fixture
@@ -64,31 +65,28 @@ def onnx_engine():
 def test_pictures_are_those_of_the_graphs_that_the_plans_hold(built, machine, window, onnx_engine) -> None:
     engine = engine_of(built, machine)
     for w in (window, -window, window):  # buffers are used again, and nothing of the last picture is left in them
-        np.testing.assert_array_equal(paint(engine, w, NOISE, STEPS), paint(onnx_engine, w, NOISE, STEPS))
-    np.testing.assert_array_equal(
-        paint(engine, window, NOISE[::-1], STEPS), paint(onnx_engine, window, NOISE[::-1], STEPS)
-    )
+        np.testing.assert_array_equal(paint(engine, w, NOISE), paint(onnx_engine, w, NOISE))
+    np.testing.assert_array_equal(paint(engine, window, NOISE[::-1]), paint(onnx_engine, window, NOISE[::-1]))
 
 
 def test_steps_one_by_one_are_the_captured_loop(built, machine, window, onnx_engine) -> None:
     engine = engine_of(built, machine)
-    tokens = engine.encode(window)
+    encoded = engine.encode(window)
     latent = NOISE
     for i in range(STEPS):
-        latent = engine.step(latent, tokens, i)
+        latent = engine.step(latent, encoded, i)
     one_by_one = np.asarray(latent)
-    np.testing.assert_array_equal(one_by_one, np.asarray(engine.sample(NOISE, tokens, STEPS)))
-    part = onnx_engine.step(onnx_engine.step(NOISE, np.asarray(tokens), 0), np.asarray(tokens), 1)
-    np.testing.assert_array_equal(np.asarray(engine.sample(NOISE, tokens, 2)), part)
+    np.testing.assert_array_equal(one_by_one, np.asarray(engine.sample(NOISE, encoded)))
+    np.testing.assert_array_equal(one_by_one, onnx_engine.sample(NOISE, Encoded(np.asarray(encoded.tokens))))
 
 
 def test_a_picture_is_one_copy_in_one_launch_and_one_copy_out(built, machine, window) -> None:
     engine = engine_of(built, machine)
     assert engine.mode == ONE_GRAPH
-    paint(engine, window, NOISE, STEPS)  # the noise goes in with the first picture
+    paint(engine, window, NOISE)  # the noise goes in with the first picture
     machine.bindings.calls.clear()
     machine.trt.bound.clear()
-    paint(engine, window, NOISE, STEPS)
+    paint(engine, window, NOISE)
     calls = machine.bindings.calls
     assert calls.count("cudaMemcpyHostToDevice") == calls.count("cudaMemcpyDeviceToHost") == calls.count("launch") == 1
     assert calls.count("cudaMemcpyDeviceToDevice") == 1  # the noise to where the latent is
@@ -104,22 +102,58 @@ def test_a_runtime_that_cannot_be_captured_says_so_and_paints_the_same(
     machine.trt.breaks_capture = breaks
     engine = engine_of(built, machine)
     assert engine.mode.startswith("sampling steps one by one")
-    np.testing.assert_array_equal(paint(engine, window, NOISE, STEPS), paint(onnx_engine, window, NOISE, STEPS))
+    np.testing.assert_array_equal(paint(engine, window, NOISE), paint(onnx_engine, window, NOISE))
     assert "launch" not in machine.bindings.calls
 
 
 def test_an_array_of_another_engine_is_not_taken(built, machine, window) -> None:
     one, two = (engine_of(built, machine) for _ in range(2))
-    tokens = one.encode(window)
-    assert isinstance(tokens, Resident)
+    encoded = one.encode(window)
+    assert isinstance(encoded.tokens, Resident)
     with pytest.raises(ValueError, match="another engine"):
-        two.step(NOISE, tokens, 0)
+        two.step(NOISE, encoded, 0)
+
+
+def test_another_table_frees_what_the_last_one_needed(built, machine, window) -> None:
+    engine, cuda = engine_of(built, machine), machine.bindings
+    used, graphs, first = cuda.used, len(cuda.graphs), paint(engine, window, NOISE)
+    assert graphs == 1
+    for changed in ({"steps": 7}, {"steps": 2, "guidance": 2.0}):
+        engine.use(Sampler(**changed).over(Manifest.load(built)).sampler)
+        fresh = FakeCuda()
+        trt = fake_tensorrt(fresh)
+        same = engine_of(built, SimpleNamespace(trt=trt, cuda=Cuda(fresh, "trt")), **changed)
+        np.testing.assert_array_equal(paint(engine, window, NOISE), paint(same, window, NOISE))
+        assert (cuda.used, len(cuda.graphs)) == (fresh.used, len(fresh.graphs))
+        assert cuda.used != used
+    engine.use(Sampler(steps=STEPS).over(Manifest.load(built)).sampler)
+    assert (cuda.used, len(cuda.graphs)) == (used, graphs)
+    np.testing.assert_array_equal(paint(engine, window, NOISE), first)
+    assert machine.trt.deserialised == 3
+
+
+def test_plans_are_in_memory_one_at_a_time(built, machine, monkeypatch) -> None:
+    class Content(bytes):
+        alive = most = 0
+
+        def __init__(self, *_) -> None:
+            Content.alive += 1
+            Content.most = max(Content.most, Content.alive)
+
+        def __del__(self) -> None:
+            Content.alive -= 1
+
+    known = Manifest.read
+    monkeypatch.setattr(Manifest, "read", lambda *given: Content(known(*given)))
+    engine_of(built, machine)
+    assert (Content.most, Content.alive, machine.trt.deserialised) == (1, 0, 3)
 
 
 @pytest.mark.parametrize(
     ("bindings", "version", "said"),
     [
         ({}, "10.16.1.11", "built with tensorrt 11.4.0.106, and 10.16.1.11 is installed"),
+        ({}, "10.13.3.9", r"tensorrt 10\.13\.3\.9 does not know .* from 10\.14 on: install a newer"),
         ({"capability": (8, 6)}, "11.4.0.106", "for compute capability 8.9, and Fake GPU has 8.6"),
         ({"name": b"Other GPU\0\0"}, "11.4.0.106", "on Fake GPU, and this machine has Other GPU"),
     ],
@@ -129,7 +163,8 @@ def test_plans_for_something_else_are_refused_before_they_are_loaded(built, bind
     trt = fake_tensorrt(cuda, version)
     with pytest.raises(UserError, match=said) as refused:
         open_trt(built, Manifest.load(built), trt, Cuda(cuda, "trt"))
-    assert f"dynadiff export trt --model MODEL --out {built}" in str(refused.value)
+    again = "export onnx --opset 20" if version == "10.13.3.9" else f"export trt --model MODEL --out {built}"
+    assert f"`dynadiff {again}" in str(refused.value)
     assert trt.deserialised == 0
 
 
@@ -139,7 +174,7 @@ def test_only_plans_whose_digest_is_in_the_manifest_are_loaded(built, machine, t
     (folder / "step.plan").write_bytes((folder / "brain.plan").read_bytes())  # between the check and the loading
     with pytest.raises(UserError, match=r"step\.plan is missing or not the file"):
         open_trt(folder, manifest, machine.trt, machine.cuda)
-    assert machine.trt.deserialised == 0
+    assert machine.trt.deserialised == 1  # that of the brain module, which is as it was
 
 
 @pytest.mark.parametrize(
@@ -184,9 +219,26 @@ def test_it_opens_like_any_engine_and_its_probe_is_checked_over_the_loop(built, 
     monkeypatch.setattr(engines, "require_gpu", lambda kind: (machine.trt, machine.cuda))
     decoder = engines.open_decoder("trt", built)
     assert (decoder.engine.mode, decoder.manifest.kind, decoder.scorer is None) == (ONE_GRAPH, "trt", False)
-    monkeypatch.setattr(TrtEngine, "sample", lambda self, noise, tokens, steps: noise[None])
+    monkeypatch.setattr(TrtEngine, "sample", lambda self, noise, encoded: noise[None])
     with pytest.raises(UserError, match="its sampling loop is off by"):
         engines.open_decoder("trt", built)
+
+
+def test_other_steps_and_guidance_are_taken_by_the_same_engine_and_probed_again(built, machine, monkeypatch) -> None:
+    monkeypatch.setattr(engines, "require_gpu", lambda kind: (machine.trt, machine.cuda))
+    decoder = engines.open_decoder("trt", built, sampler=Sampler(2, 1.5))
+    assert (decoder.engine.mode, decoder.engine.table) == (ONE_GRAPH, decoder.manifest.sampler)
+    assert (decoder.manifest.steps, decoder.manifest.guidance) == (2, 1.5)
+    assert machine.trt.deserialised == 3
+    known = TrtEngine._queue_steps
+
+    def short(engine: TrtEngine) -> None:
+        """Right for the table that the probe is of, and for no other."""
+        engine._queue_step(0) if len(engine.table) == 2 else known(engine)
+
+    monkeypatch.setattr(TrtEngine, "_queue_steps", short)
+    with pytest.raises(UserError, match="its sampling loop is off by"):
+        engines.open_decoder("trt", built, sampler=Sampler(2, 1.5))
 
 
 def test_no_gpu_is_one_sentence() -> None:

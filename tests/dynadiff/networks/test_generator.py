@@ -1,5 +1,6 @@
 """Where a generator comes from, and that a folder which is none is told so."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,4 +57,12 @@ def test_an_incomplete_folder_is_named_with_what_it_lacks(part: str, tmp_path: P
     for file in (tmp_path / part).iterdir():
         file.unlink()
     with pytest.raises(UserError, match=f"{part}/.*is missing"):
+        load_generator(tmp_path)
+
+
+def test_a_noise_schedule_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    save_generator(tiny_generator(), None, tmp_path)
+    config = tmp_path / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"beta_end": 2.0}))
+    with pytest.raises(UserError, match=r"scheduler is not supported \(.* is no noise schedule\)"):
         load_generator(tmp_path)

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,13 @@ from dynadiff.networks.brain import BrainConfig, adapt  # noqa: E402
 from dynadiff.networks.facts import SETS  # noqa: E402
 from dynadiff.networks.generator import load_generator, save_generator, tiny_generator  # noqa: E402
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model  # noqa: E402
-from dynadiff.networks.model_folder import load_config, load_model, save_model, save_shared_model  # noqa: E402
+from dynadiff.networks.model_folder import (  # noqa: E402
+    load_config,
+    load_held_out,
+    load_model,
+    save_model,
+    save_shared_model,
+)
 from dynadiff.recordings.masks import mask_digest  # noqa: E402
 from dynadiff.signal.cleaning import Cleaning  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
@@ -81,11 +89,58 @@ def test_whatever_learnt_comes_back(trainable: str, generator: Path, tmp_path: P
     assert len(back.trainable()) == len(model.trainable())
 
 
+def test_first_weights_of_brain_module_and_of_adapters_depend_on_the_seed_and_not_on_each_other(
+    generator: Path,
+) -> None:
+    """So what learns of the U-Net is all in which the rows of table 3 differ."""
+
+    def first(seed: int = 0, width: int = 8, **adaptation: Any) -> Model:
+        config, mask = configured(12, str(generator), adaptation=Adaptation(**adaptation))
+        config = replace(config, brain=replace(config.brain, width=width))
+        return new_model(config, load_generator(generator), mask, np.eye(4), seed)
+
+    torch.manual_seed(5)
+    before, usual = torch.get_rng_state(), first()
+    for adaptation in ({"trainable": "none"}, {"trainable": "all"}, {"rank": 8}):
+        torch.testing.assert_close(first(**adaptation).brain.state_dict(), usual.brain.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(trained(first(width=9).generator.unet), trained(usual.generator.unet), atol=0, rtol=0)
+    other = first(seed=1)
+    assert not torch.equal(other.brain.subject, usual.brain.subject)
+    assert any(not torch.equal(a, b) for a, b in zip(other.trainable(), usual.trainable(), strict=True) if a.any())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_new_subject_has_the_same_first_layers_whether_the_rest_is_learnt_or_not(generator: Path) -> None:
+    config, mask = configured(12, str(generator))
+    old = new_model(config, load_generator(generator), mask, np.eye(4), 3)
+    stirred(old)
+    models = [
+        make(load_generator(generator), mask, np.eye(4), 1)
+        for make in (partial(new_model, config), partial(adapted_model, old, config))
+    ]
+    for name in ("subject", "timestep_weight"):
+        assert torch.equal(getattr(models[0].brain, name), getattr(models[1].brain, name))
+    assert torch.equal(models[1].brain.out.weight, old.brain.out.weight)
+
+
 def test_the_model_that_ships_names_its_files() -> None:
     config = load_config(EMBEDDED)
     assert set(config.brain_files) == {"brain.safetensors"}
     assert set(config.unet_files) == {"lora.safetensors"}
     load_model(EMBEDDED)
+
+
+def test_a_model_that_does_not_say_what_was_held_out_is_opened_and_nothing_is_taken_for_held_out(
+    generator: Path, tmp_path: Path
+) -> None:
+    config, mask = configured(12, str(generator))
+    save_model(new_model(config, load_generator(generator), mask, np.eye(4)), tmp_path)
+    raw = json.loads((tmp_path / "model.json").read_text())
+    del raw["held_out"], raw["version"]
+    (tmp_path / "model.json").write_text(json.dumps(raw))
+    assert load_model(tmp_path).config.held_out is None
+    with pytest.raises(UserError, match="does not say what was held out of its training"):
+        load_held_out(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +152,7 @@ def test_the_model_that_ships_names_its_files() -> None:
         (lambda raw: raw["brain"].pop("aggregation"), "aggregation"),
         (lambda raw: raw["brain"].update(aggregation="max"), "choose one of out, in"),
         (lambda raw: raw["adaptation"].update(trainable="some"), "choose one of lora"),
+        (lambda raw: raw.update(held_out={"rule": "time-resolved"}), "held_out"),
         (lambda raw: raw["brain"].update(width=9), "are not those of its model.json"),
         (lambda raw: raw["adaptation"].update(rank=2), "are not those of its model.json"),
         (lambda raw: raw["brain_files"].update({"brain.safetensors": "0"}), "not the file that was saved"),

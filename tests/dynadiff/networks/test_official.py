@@ -4,6 +4,7 @@ The checkpoint is written here, small, with the released names: both branches, b
 the training state holds. What it must give is computed by layers made as the released ones are.
 """
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -16,8 +17,9 @@ from torch import nn  # noqa: E402
 
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.adapters import add_lora  # noqa: E402
-from dynadiff.networks.model_folder import load_model  # noqa: E402
+from dynadiff.networks.model_folder import load_held_out, load_model  # noqa: E402
 from dynadiff.networks.official import Subject, import_official, read_subject  # noqa: E402
+from dynadiff.recordings.held_out import HeldOut  # noqa: E402
 from support.versatile import TEXT, WIDTH, paired, small_unet, small_vae, write_configurations  # noqa: E402
 
 VOXELS, VOLUMES, HIDDEN, TOKENS = 7, 6, 10, 257
@@ -156,6 +158,18 @@ def test_a_file_that_holds_code_is_not_run(base: str, tmp_path: Path, capsys: py
     assert capsys.readouterr().out == ""
 
 
+def test_a_checkpoint_in_shards_is_imported_from_its_folder(released: Released, base: str, tmp_path: Path) -> None:
+    shards, state = tmp_path / "shards", released.state()
+    shards.mkdir()
+    names = {key: f"pytorch_model-{1 + (k % 2):05d}-of-00002.bin" for k, key in enumerate(state)}
+    for shard in set(names.values()):
+        torch.save({key: value for key, value in state.items() if names[key] == shard}, shards / shard)
+    (shards / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert import_official(shards, base, ANN, tmp_path / "out") == 2
+    window = torch.randn(2, VOXELS, VOLUMES)
+    torch.testing.assert_close(load_model(tmp_path / "out").brain(window), released.brain(window), atol=1e-5, rtol=1e-5)
+
+
 def test_the_command_takes_the_mask_from_a_file(released: Released, base: str, tmp_path: Path, dynadiff) -> None:
     torch.save(released.state(), tmp_path / "sub01.bin")
     nib.save(nib.Nifti1Image(np.where(MASK, 1, -1).astype(np.int16), np.eye(4)), tmp_path / "nsdgeneral.nii.gz")
@@ -167,3 +181,31 @@ def test_the_command_takes_the_mask_from_a_file(released: Released, base: str, t
     assert code == 0, wrong
     assert "2 tensors" in said
     assert load_model(tmp_path / "out").config.brain.voxels == VOXELS
+
+
+@pytest.mark.parametrize(("preset", "sampler", "guidance"), [("paper", "ddim", 3.0), ("released", "ddpm", 3.5)])
+def test_how_an_imported_decoder_paints_is_chosen_and_said_beside_what_the_release_does(
+    preset: str, sampler: str, guidance: float, released: Released, base: str, tmp_path: Path, dynadiff
+) -> None:
+    torch.save(released.state(), tmp_path / "sub01.bin")
+    nib.save(nib.Nifti1Image(MASK.astype(np.int16), np.eye(4)), tmp_path / "mask.nii.gz")
+    tell = ("--generator", base, "--mask", tmp_path / "mask.nii.gz")
+    chosen = () if preset == "paper" else ("--preset", preset)
+    code, said, wrong = dynadiff("import", tmp_path / "sub01.bin", "--out", tmp_path / "out", *tell, *chosen)
+    assert code == 0, wrong
+    config = load_model(tmp_path / "out").config
+    assert (config.sampler, config.steps, config.guidance) == (sampler, 20, guidance)
+    for line in (" ".join(said.split()), config.trained_on):
+        assert f"set to {sampler.upper()}, 20 steps, guidance {guidance:g}, and " in line
+        assert "and the release has DDPM, 20 steps, guidance 3.5" in line
+    for other in ("phantom", "some"):
+        code, _, wrong = dynadiff("import", tmp_path / "sub01.bin", "--out", tmp_path / other, *tell, "--preset", other)
+        assert (code, "choose paper or released" in wrong, wrong.count("\n")) == (2, True, 1)
+
+
+def test_an_imported_decoder_is_judged_on_shared_pictures_without_a_list(
+    released: Released, base: str, tmp_path: Path
+) -> None:
+    torch.save(released.state(), tmp_path / "sub01.bin")
+    import_official(tmp_path / "sub01.bin", base, ANN, tmp_path / "out")
+    assert load_held_out(tmp_path / "out") == (HeldOut("standard", 0, None, ("01",), None), None)

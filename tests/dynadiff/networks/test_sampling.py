@@ -5,7 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from dynadiff.networks.generator import Generator, tiny_generator  # noqa: E402
-from dynadiff.networks.sampling import Sampling, paint  # noqa: E402
+from dynadiff.networks.sampling import paint  # noqa: E402
+from dynadiff.networks.schedule import Sampling  # noqa: E402
 
 SHORT = {"ddim": Sampling("ddim", 3, 2.0), "ddpm": Sampling("ddpm", 3, 2.0)}
 

@@ -89,3 +89,12 @@ def test_the_ddpm_of_diffusers_agrees() -> None:
         z = torch.randn(eps.shape, generator=torch.Generator().manual_seed(1))
         step = theirs.step(eps, int(t), x, generator=torch.Generator().manual_seed(1)).prev_sample
         torch.testing.assert_close(step, a * x + b * eps + s * z, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"train_steps": 1}, {"beta_start": 0.0}, {"beta_start": 0.02}, {"beta_end": 1.0}, {"steps_offset": 2}],
+)
+def test_what_is_no_schedule_is_not_made(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="is no noise schedule"):
+        Schedule(**wrong)

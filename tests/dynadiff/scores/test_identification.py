@@ -33,6 +33,14 @@ def test_two_way_counts_the_released_direction(case):
             assert np.isnan(score)
 
 
+@given(trials())
+def test_the_transpose_counts_the_direction_of_brain_diffuser_and_mindeye(case):
+    r, pictures = case
+    for i, score in enumerate(two_way(r.T, pictures)):
+        rivals = [j for j in range(len(r)) if pictures[j] != pictures[i]]
+        assert score == pytest.approx(np.mean([r[i, j] < r[i, i] for j in rivals])) if rivals else np.isnan(score)
+
+
 def test_two_way_compares_reconstructions_for_one_truth_and_not_truths_for_one_reconstruction():
     r = np.array([[0.9, 0.1], [0.95, 0.2]])  # row 1 is the better likeness of both truths
     assert two_way(r, ["a", "b"]).tolist() == [0.0, 1.0]

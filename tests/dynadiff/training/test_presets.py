@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 
 from dynadiff.base.errors import UserError
+from dynadiff.networks.schedule import PUBLISHED, RELEASED
 from dynadiff.training.presets import PRESETS, SOURCES, Training, preset
 
 
@@ -23,6 +24,7 @@ def test_the_released_preset_differs_from_the_paper_where_the_release_does() -> 
     differ = {f.name for f in fields(Training) if getattr(paper, f.name) != getattr(released, f.name)}
     assert differ == {"unconditional", "precision", "sampler", "guidance"}
     assert (released.sampler, released.guidance, released.unconditional) == ("ddpm", 3.5, "zeros")
+    assert (paper.sampling, released.sampling) == (PUBLISHED, RELEASED)
 
 
 def test_the_phantom_preset_is_what_the_shipped_decoder_was_trained_with() -> None:

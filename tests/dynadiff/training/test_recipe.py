@@ -1,5 +1,6 @@
 """From trees to model folders: several subjects, a new one, any variant; and no test picture is learnt from."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,11 +14,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
-from dynadiff.networks.model_folder import load_config, load_model  # noqa: E402
+from dynadiff.networks.model_folder import load_config, load_held_out, load_model  # noqa: E402
+from dynadiff.recordings.held_out import Trial  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.training.generator import GeneratorTraining  # noqa: E402
 from dynadiff.training.presets import PHANTOM, change  # noqa: E402
+from dynadiff.training.pretrained import learnt_before  # noqa: E402
 from dynadiff.training.recipe import train_recipe  # noqa: E402
 from dynadiff.training.request import Recipe, generator_of  # noqa: E402
 from dynadiff.trials.divide import divide, divide_all  # noqa: E402
@@ -55,10 +58,61 @@ def test_several_subjects_share_a_model_and_each_has_a_folder(home: Path) -> Non
     assert first.brain.subject.shape[0] == int(first.mask.sum()) != second.brain.subject.shape[0]
     assert torch.equal(first.brain.out.weight, second.brain.out.weight)
     assert not torch.equal(first.brain.timestep_weight, second.brain.timestep_weight)
-    runs = (home / "shared" / "work" / "test-trials.tsv").read_text()
-    assert "sub-01_ses-nsd01" in runs
-    assert "sub-02_ses-nsd01" in runs
-    assert "ses-nsd02" not in runs
+
+
+def test_a_model_says_what_was_held_out_of_its_training(home: Path) -> None:
+    """All of the first session, each subject's own in its own folder."""
+    for subject in ("01", "02"):
+        held, listed = load_held_out(home / "shared" / f"subject-{subject}")
+        assert (held.rule, held.seed, held.sessions, held.learnt_from) == ("first-session", 0, None, ("01", "02"))
+        events = NSD(home / "tree").run(int(subject), 1, 1).events
+        assert listed == {Trial.of(f"sub-{subject}_ses-nsd01_task-nsdcore_run-01", event) for event in events}
+        assert held.test is not None
+        assert held.test.trials == len(events)
+
+
+@pytest.mark.parametrize("rule", ["time-resolved", "time-resolved-disjoint"])
+def test_a_picture_of_a_test_run_is_learnt_elsewhere_only_under_the_rule_that_says_so(
+    rule: str, tmp_path: Path, phantom_of
+) -> None:
+    store = stored(phantom_of([1], [1], [1, 2, 3]), tmp_path, 1, [(1, 1), (1, 2), (1, 3)])
+    (learn,), (test,) = (side.values() for side in divide_all({"01": store}, replace(TINY, split=rule).division))
+    assert not set(learn.runs) & set(test.runs)
+    both = {learn.names[k] for k in learn.seen} & {test.names[k] for k in test.seen}
+    assert bool(both) == (rule == "time-resolved")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "subject", "said"),
+    [
+        ("first-session", "time-resolved-disjoint", 3, ""),
+        ("first-session", "time-resolved-disjoint", 2, "has learnt from subject 02"),
+        ("first-session", "first-session", 1, "has learnt from subject 01"),
+        ("time-resolved", "time-resolved-disjoint", 3, "may have learnt pictures that split time-resolved-disjoint"),
+        ("time-resolved-disjoint", "standard", 3, "may have learnt pictures that split standard tests"),
+        ("time-resolved-disjoint", "time-resolved", 3, ""),
+        ("time-resolved-disjoint", "time-resolved", 1, "has learnt from subject 01"),
+        (None, "standard", 3, "does not say what was held out"),
+    ],
+)
+def test_a_pretrained_model_that_may_know_the_test_is_refused(
+    before: str | None, now: str, subject: int, said: str, home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(home / "shared", tmp_path / "old")
+    for path in (tmp_path / "old").glob("subject-*/model.json"):
+        written = json.loads(path.read_text())
+        if before is None:
+            del written["held_out"], written["version"]
+        else:
+            written["held_out"]["rule"] = before
+        path.write_text(json.dumps(written))
+    if not said:
+        assert learnt_before(tmp_path / "old", now, f"{subject:02d}") == ("01", "02")
+        return
+    begun = a_recipe(home, "leak", (subject,), choices=replace(TINY, split=now), pretrained=tmp_path / "old")
+    with pytest.raises(UserError, match=said):
+        train_recipe(begun)
+    assert not (home / "leak").exists()
 
 
 @pytest.mark.parametrize("start", ["shared", "shared/subject-02"])
@@ -69,6 +123,7 @@ def test_a_new_subject_starts_with_what_the_others_share(home: Path, start: str)
     assert f"of subject 03, sessions 2, preset phantom, split first-session, from {Path(start).name} (" in line
     old, new = load_model(home / "shared" / "subject-01"), load_model(home / out)
     assert new.config.subject == "03"
+    assert load_held_out(home / out)[0].learnt_from == ("01", "02", "03")
     torch.testing.assert_close(new.brain.out.weight, old.brain.out.weight, atol=1e-6, rtol=1e-3)
     assert not torch.allclose(new.brain.timestep_weight, old.brain.timestep_weight, atol=1e-2)
     assert new.brain.subject.shape[0] == int(new.mask.sum()) != int(old.mask.sum())

@@ -1,16 +1,17 @@
 """Training pairs are the right windows with the right pictures, and nothing held out is among them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.nsd import NSD
+from dynadiff.recordings.held_out import Trial
 from dynadiff.recordings.run import Event, Run
 from dynadiff.signal.cleaning import Cleaning
 from dynadiff.signal.windows import WindowSpec, offline_windows, online_windows
-from dynadiff.trials.source import TEST_SESSION, collect, held_out, nsd_runs
+from dynadiff.trials.source import collect
 
 
 def a_run(events: tuple[Event, ...], seed: int = 0, rows: int = 40) -> Run:
@@ -54,13 +55,16 @@ def test_a_run_of_another_shape_or_without_pictures_is_refused(mask: np.ndarray)
         collect([a_run(())], mask, Cleaning(), WindowSpec(), 8)
 
 
-def test_no_picture_of_the_first_session_nor_a_shared_one_is_learnt_from(phantom_of) -> None:
-    nsd = NSD(phantom_of([1], [1, 2], [1, 2]))
-    secret = held_out(nsd, 1)
-    first = {e.picture for run in nsd_runs(nsd, 1, [TEST_SESSION]) for e in run.events}
-    later = [e for run in nsd_runs(nsd, 1, [2]) for e in run.events]
-    learnt = {e.picture for e in later if not secret(e)}
-    assert learnt
-    assert not learnt & first
-    assert not learnt & {str(number) for number in nsd.shared_ids()}
-    assert len(learnt) < len({e.picture for e in later})
+def test_a_run_of_which_no_trial_is_kept_is_not_read(mask: np.ndarray) -> None:
+    """A trial is kept by its run, its row and its picture; 480 runs are gigabytes."""
+
+    def unread() -> Iterator[np.ndarray]:
+        raise AssertionError
+
+    events = (Event(3, 3, "7"), Event(9, 3, "7"))
+    runs = [replace(a_run(events), name="one"), replace(a_run(events), name="two", volumes=unread)]
+    wanted = {Trial("one", 9, "7"), Trial("two", 9, "8")}
+    trials = collect(runs, mask, Cleaning(), WindowSpec(), 8, keep=wanted.__contains__)
+    assert (len(trials), trials.run_names) == (1, ("one", "two"))
+    every = collect(runs[:1], mask, Cleaning(), WindowSpec(), 8)
+    np.testing.assert_array_equal(trials.online[0], every.online[1])

@@ -1,25 +1,20 @@
 """The same with processes, sockets and signals: twenty generated schedules, several at a time."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support.processes import PER_SCHEDULE, played
+from support.processes import played
 from support.runs import digests, messages
 
 SEEDS = range(20)
 AT_A_TIME = 5  # they wait more than they work
-FIRST_PORT = 15000 + os.getpid() % 300 * PER_SCHEDULE * len(SEEDS)  # below those that the system hands out
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {
-            seed: pool.submit(played, seed, tmp_path_factory.mktemp("schedule"), FIRST_PORT + PER_SCHEDULE * seed)
-            for seed in SEEDS
-        }
+        yield {seed: pool.submit(played, seed, tmp_path_factory.mktemp("schedule")) for seed in SEEDS}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -144,10 +144,27 @@ def test_a_recording_is_never_overwritten(recorded):
         RecordingWriter(recorded)
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04 something else", MAGIC.replace(b"1", b"2")])
+@pytest.mark.parametrize("content", [b"PK\x03\x04 something else", MAGIC.replace(b"1", b"0")])
 def test_another_file_is_no_recording(path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match="no recording"):
+        list(Recording(path))
+
+
+@pytest.mark.parametrize("number", [b"2", b"10", b"345"])
+def test_a_recording_of_a_version_yet_to_come_is_refused_in_one_sentence(path, number):
+    path.write_bytes(MAGIC.replace(b"1", number) + b"whatever it will be")
+    with pytest.raises(UserError, match=r"feed\.rec is of version \d+ .* known here is 1: install a newer"):
+        list(Recording(path))
+
+
+def test_messages_of_another_version_of_the_wire_are_no_damage(path, monkeypatch):
+    monkeypatch.setattr("realtime.feed.wire.VERSION", 99)
+    with RecordingWriter(path) as recorder:
+        for message in messages():
+            recorder.write(message)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"was recorded by another version: .* 2 here and 99 there: install the same"):
         list(Recording(path))
 
 

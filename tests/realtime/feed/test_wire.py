@@ -16,6 +16,7 @@ from realtime.feed.ranges import DTYPES
 from realtime.feed.wire import (
     VERSION,
     Ack,
+    Bye,
     Control,
     Done,
     Hello,
@@ -61,6 +62,7 @@ PLAIN = [
     Done(run_uid="u1", n_volumes=226, digest="ab" * 32),
     Status(run_uid="u1", published=5, sent=4, confirmed=True),
     Refusal(reason="no"),
+    Bye(reason="the run is of subject 02 and the engine of 01"),
 ]
 
 

@@ -1,0 +1,150 @@
+"""What an earlier version left on disk is read, and what it lacked is as stated; what a later one will is refused.
+
+``tests/support/old`` holds a small document of each format and version, as it was written by the software of its time.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynadiff.assets import EMBEDDED
+from dynadiff.base.documents import read_document, write_document
+from dynadiff.base.errors import UserError
+from dynadiff.engines.contract import Manifest
+from dynadiff.recordings.masks import MASK, save_mask
+from dynadiff.trials.prepare import prepare
+from dynadiff.trials.store import VERSIONS, Plan, StoredRun, open_store
+from realtime.feed.recording import Recording
+from realtime.feed.wire import RunEnd
+from realtime.records.resume import earlier
+
+OLD = Path(__file__).parent / "support" / "old"
+
+
+def open_model(folder: Path) -> object:
+    pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    from dynadiff.networks.model_folder import load_config
+
+    return load_config(folder)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A folder with all that the first version left."""
+    for name in ("model.json", "engine.json", "store.json", "run.json", "summary.json", "feed.rec"):
+        stem, _, kind = name.partition(".")
+        shutil.copyfile(OLD / f"{stem}-1.{kind}", tmp_path / name)
+    save_mask(tmp_path / MASK, np.ones((2, 3, 2), np.bool_), np.eye(4))
+    return tmp_path
+
+
+def test_a_model_of_the_first_version_says_what_it_said(old: Path) -> None:
+    said, known = json.loads((OLD / "model-1.json").read_text()), json.loads(write_document(open_model(old)))
+    assert {key: known[key] for key in said} == said
+    assert known["held_out"] is None
+
+
+def test_an_engine_of_the_first_version_samples_by_ddim_evenly_and_guided_alike(old: Path) -> None:
+    said = json.loads((OLD / "engine-1.json").read_text())
+    manifest = Manifest.load(old)
+    assert (said["steps"], said["guidance"]) == (manifest.steps, manifest.guidance) == (20, 5.0)
+    assert [row.timestep for row in manifest.sampler] == list(range(951, 0, -50))
+    assert [[row.x, row.eps] for row in manifest.sampler] == manifest.schedule.ddim(20).tolist()
+    assert manifest.sampler == Manifest.load(EMBEDDED / "onnx").sampler
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"steps": "many"},
+        {"steps": 0},
+        {"steps": 1000},
+        {"schedule": {"beta_start": -1.0}},
+        {"schedule": {"steps_offset": 999}},
+        {},
+    ],
+)
+def test_an_engine_that_says_it_is_of_the_first_version_and_is_not_is_one_sentence(spoil: dict, old: Path) -> None:
+    said = json.loads((OLD / "engine-1.json").read_text()) | spoil
+    if not spoil:
+        del said["guidance"]
+    (old / "engine.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match="not an engine manifest of this version"):
+        Manifest.load(old)
+
+
+def test_a_store_of_the_first_version_is_opened(old: Path) -> None:
+    store = open_store(old)
+    assert (store.plan.kinds, store.plan.picture_size, store.tr) == (("offline",), 64, 4 / 3)
+    assert [event.picture for event in store.runs[0].events] == ["7"]
+    plan, record = ((OLD / f"{name}-1.json").read_bytes() for name in ("plan", "record"))
+    assert read_document(VERSIONS.current(plan, "plan.json"), Plan) == store.plan
+    assert read_document(VERSIONS.current(record, "record.json"), StoredRun) == store.runs[0]
+
+
+def test_a_recording_of_the_first_version_is_read_to_its_end() -> None:
+    *_, last = recorded = list(Recording(OLD / "feed-1.rec"))
+    assert isinstance(last, RunEnd)
+    assert (len(recorded), last.n_volumes, last.reason) == (4, 2, "complete")
+
+
+def test_a_decode_of_the_first_version_is_gone_on_with(old: Path) -> None:
+    before = earlier(old)
+    assert (before.resumes, before.header.options["seed"], before.recording.position.n_volumes) == (2, 7, 2)
+
+
+def from_the_future(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99, "shape": "unheard of"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("model.json", open_model),
+        ("engine.json", Manifest.load),
+        ("store.json", open_store),
+        ("run.json", earlier),
+        ("summary.json", earlier),
+    ],
+)
+def test_a_version_yet_to_come_is_refused_in_one_sentence(name: str, read: Callable[[Path], object], old: Path) -> None:
+    from_the_future(old / name)
+    with pytest.raises(UserError, match=rf"{name} is of version 99 .*: install a newer dynadiff-realtime$"):
+        read(old)
+
+
+def test_a_store_that_a_newer_version_began_is_not_gone_on_with(tmp_path: Path) -> None:
+    plan = read_document(VERSIONS.current((OLD / "plan-1.json").read_bytes(), "plan.json"), Plan)
+    shutil.copyfile(OLD / "plan-1.json", tmp_path / "plan.json")
+    from_the_future(tmp_path / "plan.json")
+    with pytest.raises(UserError, match=r"plan\.json is of version 99 .*: install a newer"):
+        prepare(None, 1, [], plan, tmp_path)
+
+
+def test_the_page_tells_the_newest_version_of_each_format() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    from dynadiff.engines import contract
+    from dynadiff.networks import model_folder
+    from dynadiff.trials import store
+    from realtime.feed import recording
+    from realtime.records import resume
+
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    rows = page.split("<!-- versions -->")[1].split("<!-- /versions -->")[0].strip().split("\n")[2:]
+    told = {row.split("`")[-2]: int(row.split("|")[3]) for row in rows}
+    known = {
+        "dynadiff/networks/model_folder.py": model_folder.VERSIONS.newest,
+        "dynadiff/engines/contract.py": contract.VERSIONS.newest,
+        "dynadiff/trials/store.py": store.VERSIONS.newest,
+        "realtime/records/resume.py": resume.VERSIONS.newest,
+        "realtime/feed/recording.py": recording.VERSION,
+    }
+    assert told == known
+    documents = ("model-1.json", "engine-1.json", "store-1.json", "run-1.json", "feed-1.rec")
+    assert all((OLD / name).exists() for name in documents)
