@@ -127,7 +127,10 @@ def check_begun(home: Path, plan: Mapping[str, object]) -> None:
     path = home / PLAN
     if not path.exists():
         return
-    begun = json.loads(VERSIONS.current(path.read_bytes(), path))
+    try:
+        begun = json.loads(VERSIONS.current(path.read_bytes(), path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): prepare into another folder") from None
     if differ := [key for key in plan if begun.get(key) != plan[key]]:
         key = differ[0]
         raise UserError(

@@ -155,6 +155,15 @@ def test_another_plan_or_a_store_without_what_is_asked_is_refused(tree: NSD, sto
         StoredTrials(replace(store, plan=plan), SPEC)
 
 
+def test_a_damaged_plan_is_one_sentence(tree: NSD, store: Store, tmp_path: Path) -> None:
+    home = tmp_path / "store"
+    shutil.copytree(store.home, home)
+    (home / "store.json").unlink()
+    (home / "plan.json").write_text("{")
+    with pytest.raises(UserError, match=r"plan\.json is damaged .*: prepare into another folder"):
+        prepare_subject(tree, 1, KEYS, home, SPEC, BOTH, 16, jobs=1)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
