@@ -27,10 +27,10 @@ AUX = {"AuxLogits.conv0.conv.weight": (128, 768, 1, 1), "AuxLogits.conv1.conv.we
 
 # network, heads that are dropped, their shapes, digest of names and shapes, parameters, side, four features, mean |f|
 CASES = {
-    "alexnet2": (lambda: alexnet.AlexNet(5), alexnet.HEADS, CLASSIFIER, "9b204a0e6319caba", 61_100_840, 96,
-                 (0.625671, 3.584415, 0.0, 0.001491), 1.042951),
-    "alexnet5": (lambda: alexnet.AlexNet(12), alexnet.HEADS, CLASSIFIER, "9b204a0e6319caba", 61_100_840, 96,
-                 (0.0, 0.029322, 0.0, 0.148362), 0.985517),
+    "alexnet2": (lambda: alexnet.AlexNet(alexnet.DEPTHS["alexnet2"]), alexnet.HEADS, CLASSIFIER, "9b204a0e6319caba",
+                 61_100_840, 96, (0.625671, 3.584415, 0.0, 0.001491), 1.042951),
+    "alexnet5": (lambda: alexnet.AlexNet(alexnet.DEPTHS["alexnet5"]), alexnet.HEADS, CLASSIFIER, "9b204a0e6319caba",
+                 61_100_840, 96, (0.0, 0.029322, 0.0, 0.148362), 0.985517),
     "swav": (resnet.ResNet50, resnet.HEADS, FC, "fe1d335c3c7786ff", 25_557_032, 96,
              (7484.365234, 5857.588379, 17844.458984, 6537.067871), 6132.224609),
     "efficientnet": (efficientnet.EfficientNetB1, efficientnet.HEADS,
