@@ -1,8 +1,7 @@
 """The ten metrics of the paper, a score for every trial, in one of two settings. Pictures in, numbers out.
 
-What a network sees in a picture is handed in as a judge, pictures to features; this module knows none, and reads no
-file but the one in which somebody else's mIoU stands. A trial's score needs the other trials in two-way
-identification alone.
+What a network sees in a picture is handed in as a judge, pictures to features, and mIoU as numbers: this module knows
+no network and opens no file. A trial's score needs the other trials in two-way identification alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -43,8 +43,9 @@ class Source:
     heads: tuple[str, ...]
     rename: Callable[[State], State] = dict
 
-    def path(self, weights: Path) -> Path | None:
-        return next((weights / name for name in self.names if (weights / name).is_file()), None)
+    def found(self, weights: Path) -> str | None:
+        """The first of the names that is there."""
+        return next((name for name in self.names if (weights / name).is_file()), None)
 
 
 ALEXNET = ("alexnet-owt-7be5be79.pth", "alexnet-owt-4df8aa71.pth")
@@ -108,10 +109,10 @@ def open_lite0(device: str = "cpu") -> Judge:
     """
     package = importlib.util.find_spec(LITE)  # found, and not run
     home = Path(package.origin).parent if package and package.origin else None
-    path = LITE0.path(home) if home else None
-    if path is None:
+    name = LITE0.found(home) if home else None
+    if home is None or name is None:
         raise UserError(f"the judge EfficientNet-Lite0 is not installed: {INSTALL}")
-    network, files = _loaded(path, LITE0, device)
+    network, files = _loaded(home, name, LITE0, device)
     return Judge(network, partial(DYNADIFF.square, side=224), lite.COLOURS, files, device)
 
 
@@ -122,12 +123,12 @@ def _open(key: str, weights: Path, setting: Setting, device: str) -> Judge | str
         opened = _dreamsim(weights / key, device)
         return opened if isinstance(opened, str) else Judge(opened[0], prepare, UNCHANGED, opened[1], device)
     source = _source(key, setting)
-    path = source.path(weights)
-    if path is None:
+    name = source.found(weights)
+    if name is None:
         return f"put {' or '.join(source.names)} into {weights}, from {source.origin}"
     if key == "clip" and importlib.util.find_spec("transformers") is None:
         return f"transformers is not installed: {INSTALL}"
-    network, files = _loaded(path, source, device)
+    network, files = _loaded(weights, name, source, device)
     return Judge(network, prepare, CLIP if key == "clip" else IMAGENET, files, device)
 
 
@@ -140,14 +141,15 @@ def _source(key: str, setting: Setting) -> Source:
     return SOURCES[key]
 
 
-def _loaded(path: Path, source: Source, device: str) -> tuple[nn.Module, dict[str, str]]:
+def _loaded(weights: Path, name: str, source: Source, device: str) -> tuple[nn.Module, dict[str, str]]:
     """A frozen network with the weights of a file, and the file's digest by its name."""
+    path = weights / name
     digest = checked_digest(path)
     state = source.rename(read_published(path, digest))
     with torch.device("meta"):
         network = source.network()
     load_published(network, state, source.heads, str(path))
-    return network.eval().requires_grad_(False).to(device), {path.name: digest}
+    return network.eval().requires_grad_(False).to(device), {name: digest}
 
 
 def _clip() -> nn.Module:

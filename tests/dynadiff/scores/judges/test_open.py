@@ -216,7 +216,7 @@ def test_lite0_sees_224_pixels_in_tensorflows_colours_and_gives_1280_features():
     replace(judge, network=lambda x: seen.append(x) or x)(PICTURES)
     wanted = (DYNADIFF.square(PICTURES, 224) * 255 - 127) / 128
     assert seen[0].permute(0, 2, 3, 1).numpy() == pytest.approx(wanted, abs=1e-5)
-    assert list(judge.files) == ["lite0.pth"]
+    assert list(judge.files) == ["models/lite0.pth"]
 
 
 def test_without_its_package_lite0_is_one_sentence_with_the_cure(monkeypatch):
@@ -233,4 +233,4 @@ def test_lite0_with_its_weights_gives_the_features_of_the_authors_class():
     found = judge(picture[None])[0]
     assert found[[113, 930, 897, 1006]].tolist() == pytest.approx([5.4229, 5.3668, 4.8177, 3.5341], rel=1e-3)
     assert float(found.mean()) == pytest.approx(0.08478, rel=1e-3)
-    assert judge.files["efficientnet-lite0-57934424.pth"].startswith("579344248a93e230")
+    assert judge.files["models/efficientnet-lite0-57934424.pth"].startswith("579344248a93e230")
