@@ -33,5 +33,5 @@ model: .venv-test/ready  ## train the decoder that ships, from nothing; goes on 
 
 .venv-test/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/pip install --quiet torch==2.13.0 --editable '.[train,dev,trt-rtx,tensorboard]'
+	.venv-test/bin/pip install --quiet torch==2.13.0 --editable '.[train,dev,metrics,trt-rtx,tensorboard]'
 	touch $@

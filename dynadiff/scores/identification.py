@@ -6,29 +6,40 @@ the same picture are never each other's distractors. What "like" means is the fe
 
 from collections.abc import Callable, Sequence
 from math import comb
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Features = Callable[[NDArray[np.uint8]], NDArray[np.float64]]  # pictures (n, h, w, 3) to features (n, d)
+Floats = NDArray[np.floating[Any]]
+Features = Callable[[NDArray[np.uint8]], Floats]  # pictures (n, h, w, 3) to features (n, d)
+ROWS = 64  # made double at a time: the features of a network are many
 
 
-def correlations(reconstructed: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
+def correlations(reconstructed: Floats, true: Floats) -> NDArray[np.float64]:
     """R (n, n): Pearson correlation of features (n, d), rows reconstructions, columns truths.
 
     Features that do not vary correlate 0 with everything.
     """
-    rows, columns = (_unit(f - f.mean(axis=1, keepdims=True)) for f in (reconstructed, true))
-    return np.asarray(rows @ columns.T)
+    return np.asarray(standardised(reconstructed) @ standardised(true).T, np.float64)
+
+
+def standardised(features: Floats) -> Floats:
+    """Features (n, d) of mean 0 and length 1 in their own precision, 0 where they do not vary."""
+    done = np.empty_like(features)
+    for k in range(0, len(features), ROWS):
+        rows = features[k : k + ROWS].astype(np.float64)
+        done[k : k + ROWS] = _unit(rows - rows.mean(axis=1, keepdims=True))
+    return done
 
 
 def two_way(r: NDArray[np.float64], pictures: Sequence[str]) -> NDArray[np.float64]:
     """Per trial, the share of other reconstructions less like the truth than its own, (n,); chance is 1/2.
 
     The direction of the released Dynadiff: trial j succeeds against i when R[i, j] < R[j, j], one truth and many
-    reconstructions. Brain-Diffuser (Ozcelik & VanRullen, 2023), MindEye1 and MindEye2 go the other way, one
-    reconstruction i and many truths, R[i, j] < R[i, i]: that is the score of the transpose of R.
-    NaN where all trials show the same picture.
+    reconstructions, and a tie fails. Brain-Diffuser (Ozcelik & VanRullen, 2023), MindEye1 and MindEye2 go the other
+    way, one reconstruction i and many truths, R[i, j] < R[i, i]: that is the score of the transpose of R. NaN where
+    all trials show the same picture.
     """
     rivals = _differ(pictures)
     beaten = ((r < np.diag(r)) & rivals).sum(axis=0)

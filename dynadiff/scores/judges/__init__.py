@@ -1,0 +1,1 @@
+"""Networks that nobody here trained, as judges of pictures. They need PyTorch, know no decoder and download nothing."""
