@@ -21,10 +21,10 @@ from torch import nn
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import Manifest
+from dynadiff.engines.contract import Manifest, other_sampler
 from dynadiff.engines.onnx import GRAPHS, SCORER
 from dynadiff.engines.probe import make_probe
-from dynadiff.engines.torch import TorchEngine, manifest_of, other_sampler
+from dynadiff.engines.torch import TorchEngine, manifest_of
 from dynadiff.networks.generator import to_unit
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model
@@ -68,7 +68,7 @@ def export_onnx(
         model.config = replace(model.config, guidance=guidance)
     if (how.precision == "half") != (windows is not None):
         raise ValueError("half precision, and nothing else, is audited with windows")
-    if other := other_sampler(model):
+    if other := other_sampler(model.config.sampler):
         say(f"the onnx engine runs {other}")
     source = generator_folder(model.config.generator, model_folder)
     reached: list[Reach] = []
@@ -100,6 +100,7 @@ def _build(model: Model, model_folder: Path, folder: Path, how: Graphs) -> Build
         networks=onnx_networks(folder),
         precision=str(DTYPES[how.precision]).removeprefix("torch."),
         choices={
+            "model_sampler": config.sampler,
             "opset": how.opset,
             "guidance": "one half" if config.guidance == 1 else "both halves",
             "lora_scale": config.adaptation.alpha / config.adaptation.rank,

@@ -115,6 +115,7 @@ def replay(
 ) -> None:
     """Serve a run as a scanner would; it begins when a decoder is there."""
     from realtime.feed.keys import feed_keys
+    from realtime.screen.teller import Teller
     from replay.door import check_address
     from replay.server import serve
     from replay.sources import Nifti, bold_messages, folder_messages, nsd_messages
@@ -141,14 +142,13 @@ def replay(
         with console.status("looking for the run; the phantom's is made on first use"):
             messages = nsd_messages(root, whose, *which, speed, dummies)
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+    with Teller() as say:
 
-    def ready(address: str) -> None:
-        say(f"serving at {address}, waiting for {wait_for} consumer{'s' * (wait_for > 1)}")
+        def ready(address: str) -> None:
+            say(f"serving at {address}, waiting for {wait_for} consumer{'s' * (wait_for > 1)}")
 
-    confirmed = serve(messages, bind, keys=own_keys, wait_for=wait_for, ready=ready, say=say)
-    console.print(f"the run was received whole by: {', '.join(confirmed)}")
+        confirmed = serve(messages, bind, keys=own_keys, wait_for=wait_for, ready=ready, say=say)
+        say(f"the run was received whole by: {', '.join(confirmed)}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ HEARTBEAT_MS = 1000  # of ZeroMQ, which finds a consumer whose machine is gone
 _TURNED_AWAY = {
     Failure.ENCRYPTION: "somebody was turned away: one of the two has --keys and the other has not",
     Failure.OTHER_FEED_KEY: "somebody was turned away: the feed.key there is another feed's, copy this one's",
-    Failure.CUT_OFF: "somebody was gone before a word was said: no decoder, or one whose --keys do not fit",
+    Failure.CUT_OFF: "somebody was gone before a word was said: no decoder, or one that lacks --keys or has others",
 }
 
 

@@ -34,6 +34,7 @@ from realtime.feed.wire import (
 CREDIT = 8  # messages on their way to a consumer
 MAX_HELD = 1 << 33  # bytes of a run, 8 GiB
 MAX_REASONS = 20  # that are said of messages that were not understood
+MAX_LINES = 1000  # that are said of who comes and goes in a run
 
 Outgoing = list[tuple[bytes, list[Frame]]]  # to which consumer, what
 
@@ -54,7 +55,7 @@ class FeedLog:
 
     def __init__(self, run_uid: str, credit: int = CREDIT, say: Callable[[str], object] = lambda line: None) -> None:
         self.run_uid = run_uid
-        self._say = say
+        self._tell, self._lines = say, 0
         self.position = Position()
         self.consumers: dict[bytes, _Consumer] = {}  # who is here, by connection
         self.confirmed: dict[str, str] = {}  # the roles that have the whole run, by consumer
@@ -167,6 +168,12 @@ class FeedLog:
         if consumer.name not in self.confirmed:
             self._say(f"{consumer.role} has the whole run")
         self.confirmed[consumer.name] = consumer.role
+
+    def _say(self, line: str) -> None:
+        """Up to a bound: whoever joins and leaves without end fills no disk."""
+        self._lines += 1
+        if self._lines <= MAX_LINES:
+            self._tell(line if self._lines < MAX_LINES else "no more is said of who comes and goes in this run")
 
     def _say_gone(self, gone: _Consumer, how: str) -> None:
         """Unless it is here on another connection, or has all it came for."""

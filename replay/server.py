@@ -15,6 +15,7 @@ from replay.log import FeedLog, Outgoing
 
 STATUS_S = 1.0  # between signs of life
 STOP_S = 2.0  # for consumers to hear that a run was stopped
+AGAIN_S, MAX_TURNED_AWAY = 60.0, 20  # after which a reason is said again; different ones that are said in that time
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class _Server:
         self._clock = clock
         self._say = say
         self._next_status = clock()
-        self._turned_away: set[str] = set()  # said before: whoever is turned away tries again ten times a second
+        self._turned_away: dict[str, float] = {}  # when it was said: whoever is turned away tries ten times a second
 
     def answer(self, until: float, enough: Callable[[], bool] = lambda: False) -> bool:
         """Answer consumers until that time on the clock, however long ago, or until it is enough: was it?
@@ -164,7 +165,9 @@ class _Server:
             raise UserError(f"the run was served, but its end was not confirmed by {names}: look at what it says.")
 
     def _tell_turned_away(self) -> None:
+        now = self._clock()
+        self._turned_away = {line: at for line, at in self._turned_away.items() if now < at + AGAIN_S}
         for line in self._door.turned_away():
-            if line not in self._turned_away:
-                self._turned_away.add(line)
+            if line not in self._turned_away and len(self._turned_away) < MAX_TURNED_AWAY:
+                self._turned_away[line] = now
                 self._say(line)

@@ -123,15 +123,7 @@ def _choices(
 
     choices = named(preset, [*changes, *(f"{key}={value}" for key, value in options.items() if value)])
     choices = replace(choices, offset=choices.offset + shift)
-    if at_most is None:
-        return choices
-    short = choices.at_most(at_most)
-    if _main():
-        say(
-            f"no stage takes more than {at_most} steps: the warm start {short.warm_start} of {choices.warm_start}, "
-            f"Dynadiff {short.steps} of {choices.steps}, and likewise a generator that is trained first"
-        )
-    return short
+    return choices if at_most is None else choices.at_most(at_most)
 
 
 def _generator(name: str, pretrained: Path | None) -> str:
@@ -158,6 +150,7 @@ def _train_on_runs(recipe: "Recipe", root: Path | None) -> None:
     subjects_before(recipe)
     if needs:
         tree_or_phantom(root, needs)
+    _say_how_short(recipe)
     with _saying_what_is_kept(recipe.out):
         line = train_recipe(recipe)
     if not _main():
@@ -194,6 +187,7 @@ def _train_on_betas(source: Path, recipe: "Recipe", root: Path | None) -> None:
     from dynadiff.training.betas import train_betas
 
     out = recipe.out
+    _say_how_short(recipe)
     with _saying_what_is_kept(out):
         trained = train_betas(
             betas, source.name, out, recipe.name, recipe.choices, recipe.generator, recipe.subjects[0]
@@ -203,6 +197,16 @@ def _train_on_betas(source: Path, recipe: "Recipe", root: Path | None) -> None:
     say(f"log: {out}/work/dynadiff.jsonl, a file a stage beside it")
     say(f"samples: {out}/samples; of the test trials, shown above painted: {out / PICTURES}")
     say(f"scores: {out / SCORES}")
+
+
+def _say_how_short(recipe: "Recipe") -> None:
+    if recipe.at_most is not None and _main():
+        choices, first = recipe.choices, recipe.generator == "generator"
+        also = ", and so does the generator that is trained first" if first else ""
+        say(
+            f"every stage ends at step {recipe.at_most}: the warm start takes {choices.warm_start} and Dynadiff "
+            f"{choices.steps}{also}"
+        )
 
 
 @contextmanager

@@ -68,6 +68,11 @@ class Engine(Protocol):
         return latent
 
 
+def other_sampler(models: str) -> str:
+    """What an engine runs, where it is not what its model is set to; "" where it is."""
+    return "" if models == "ddim" else f"DDIM, where its model is set to {models.upper()}, which no engine has"
+
+
 @dataclass(frozen=True)
 class _First:
     """What a manifest of the first version said of sampling."""
@@ -80,6 +85,8 @@ class _First:
 def _with_a_table(old: Plain) -> Plain:
     """The first version had no table: it sampled by DDIM, steps evenly spaced and guided alike."""
     said = read_part(write_document(old), _First)
+    if "sampler" in old:
+        raise ValueError("keys sampler")
     kept = {key: value for key, value in old.items() if key not in ("steps", "guidance")}
     return kept | {"sampler": [asdict(row) for row in ddim(said.schedule, said.steps, said.guidance)]}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines.build import NETWORKS
-from dynadiff.engines.contract import ENGINES_OWN, MANIFEST, Decoder, Engine, Manifest, Sampler
+from dynadiff.engines.contract import ENGINES_OWN, MANIFEST, Decoder, Engine, Manifest, Sampler, other_sampler
 from dynadiff.engines.probe import Probe, check_loop, check_probe
 from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.scores.identification import Features
@@ -51,6 +51,8 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
     if wanted.sampler != manifest.sampler:
         engine.use(wanted.sampler)
         check_loop(engine, probe, manifest, f"engine in {home}")
+    set_to = str(manifest.build.choices.get("model_sampler", "ddim")) if manifest.build else "ddim"  # older: unsaid
+    engine.mode = ", ".join(filter(None, (engine.mode, other_sampler(set_to))))
     return Decoder(engine, wanted, mask, stored_affine(home), _scorer(home, manifest))
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest, Sampler
+from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest, Sampler, other_sampler
 from dynadiff.engines.sampler import Table, ddim, step_inputs
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import load_model
@@ -25,7 +25,8 @@ class TorchEngine(Engine):
         self._step = Step(model.generator.unet, model.null).to(self._device)
         self._render = Render(model.generator).to(self._device)
         self.use(manifest.sampler)
-        self.mode = ", ".join(filter(None, (f"compiled by {compiler}" if compiler else "", other_sampler(model))))
+        how = f"compiled by {compiler}" if compiler else ""
+        self.mode = ", ".join(filter(None, (how, other_sampler(model.config.sampler))))
         if compiler:
             for network in (self._brain, self._step, self._render):
                 network.compile(backend=compiler, dynamic=False)
@@ -53,12 +54,6 @@ class TorchEngine(Engine):
     def _here(self, values: Any, axes: int) -> torch.Tensor:
         here = torch.as_tensor(values, device=self._device)
         return here if here.ndim == axes else here[None]
-
-
-def other_sampler(model: Model) -> str:
-    """What an engine of this model runs, where it is not what the model is set to; "" where it is."""
-    sampler = model.config.sampler
-    return "" if sampler == "ddim" else f"DDIM, where its model is set to {sampler.upper()}, which no engine has"
 
 
 def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest:

@@ -32,6 +32,8 @@ NULL = "null.safetensors"
 
 def _that_lists_nothing(old: Plain) -> Plain:
     """The first version did not say what was held out of its training."""
+    if "held_out" in old:
+        raise ValueError("keys held_out")
     return old | {"held_out": None}
 
 

@@ -60,7 +60,7 @@ class HeldOut:
 def listed(trials: Iterable[Trial]) -> Listed:
     """What a model has to say of these trials, if `write_trials` is to list them."""
     table = _table(trials)
-    return Listed(table.count("\n") - 1, _digest(table))
+    return Listed(table.count("\n") - 1, _digest(table.encode()))
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
@@ -70,10 +70,10 @@ def write_trials(path: Path, trials: Iterable[Trial]) -> None:
 
 def read_trials(path: Path, said: Listed) -> frozenset[Trial]:
     """The trials that a table lists. Raises UserError where it is missing, or not the one that the model speaks of."""
-    table = path.read_text("utf-8") if path.is_file() else ""
+    table = path.read_bytes() if path.is_file() else b""
     if _digest(table) != said.sha256:
         raise UserError(f"{path} is missing or not the list that was saved with the model: put the original back")
-    rows = (line.split("\t") for line in table.splitlines()[1:])
+    rows = (line.split("\t") for line in table.decode().splitlines()[1:])
     return frozenset(Trial(run, int(row), picture) for run, row, picture in rows)
 
 
@@ -81,5 +81,5 @@ def _table(trials: Iterable[Trial]) -> str:
     return HEADING + "".join(f"{trial.run}\t{trial.row}\t{trial.picture}\n" for trial in sorted(trials))
 
 
-def _digest(table: str) -> str:
-    return hashlib.sha256(table.encode()).hexdigest()
+def _digest(table: bytes) -> str:
+    return hashlib.sha256(table).hexdigest()

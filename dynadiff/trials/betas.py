@@ -92,11 +92,13 @@ def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Beta
 
 def checked(betas: NDArray[np.generic], images: NDArray[np.generic], split: NDArray[np.generic], where: str) -> Betas:
     """Betas of arrays as they are in an npz; ``where`` names them in what is said of a mistake."""
+    if betas.ndim != 2 or betas.dtype.kind not in "iuf" or betas.size == 0:
+        raise UserError(f"betas in {where} are {betas.dtype} {betas.shape}: give real numbers (trials, voxels)")
+    if images.ndim not in (3, 4) or images.dtype.kind not in "iufb":
+        raise UserError(f"images in {where} are {images.dtype} {images.shape}: give numbers (trials, h, w) or with 3")
     n = len(betas)
-    if betas.ndim != 2 or not np.issubdtype(betas.dtype, np.number) or betas.size == 0:
-        raise UserError(f"betas in {where} are {betas.dtype} {betas.shape}: give numbers (trials, voxels)")
-    if len(images) != n or len(split) != n or split.ndim != 1:
-        raise UserError(f"{where} has {n} betas, {len(images)} images and {len(split)} splits: give one a trial")
+    if split.ndim != 1 or len(images) != n or len(split) != n:
+        raise UserError(f"{where} has {n} betas, {len(images)} images and {split.size} splits: give one a trial")
     bad = np.flatnonzero(~np.isfinite(betas).all(axis=1))
     if len(bad):
         raise UserError(f"the betas of trial {bad[0]} in {where} are not all finite: leave such trials or voxels out")
@@ -112,6 +114,8 @@ def checked(betas: NDArray[np.generic], images: NDArray[np.generic], split: NDAr
         raise UserError(
             f"trials {first} and {second} in {where} show one picture, in train and in test: keep it in one"
         )
+    if alone := [name for name, side in zip(SPLITS, (~test, test), strict=True) if len(set(seen[side])) < 2]:
+        raise UserError(f"the {alone[0]} trials in {where} show one picture: two are needed to tell apart")
     names = tuple(f"picture {k}" for k in range(len(pictures)))
     return Betas(standardised(betas, ~test), seen.astype(np.int64), test, pictures, names)
 

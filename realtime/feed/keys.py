@@ -23,6 +23,7 @@ from dynadiff.base.errors import UserError
 
 FEED, ALLOWED = "feed", "allowed"
 NAME = re.compile(r"[A-Za-z0-9_-]+")
+PUBLIC = 'metadata\ncurve\n    public-key = "{}"\n'  # a file of ZeroMQ's
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Keys:
 
 
 def make_keys(folder: Path, names: list[str]) -> list[Path]:
-    """Write what is missing of the keys of a feed and of consumers of these names; the files that are new."""
+    """Write what is missing of the keys of a feed and of consumers of these names; the files that are new.
+
+    A consumer whose secret is there and whose key is no longer allowed is allowed again.
+    """
     for name in names:
         if not NAME.fullmatch(name) or name in (FEED, ALLOWED):
             raise UserError(f"{name} cannot be a consumer's name: give one of letters, digits, - and _")
@@ -50,8 +54,11 @@ def make_keys(folder: Path, names: list[str]) -> list[Path]:
         for name in [FEED, *names]:
             if not (folder / f"{name}.key_secret").exists():
                 zmq.auth.create_certificates(folder, name)
-                if name != FEED:
-                    (folder / f"{name}.key").rename(folder / ALLOWED / f"{name}.key")
+            public = folder / f"{name}.key" if name == FEED else folder / ALLOWED / f"{name}.key"
+            if not public.exists():  # new, or taken away before: whoever is named is let in
+                public.write_text(PUBLIC.format(_pair(folder / f"{name}.key_secret")[0].decode()))
+            if name != FEED:
+                (folder / f"{name}.key").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"keys cannot be written to {folder} ({error.strerror}): give another folder") from None
     finally:
@@ -59,8 +66,9 @@ def make_keys(folder: Path, names: list[str]) -> list[Path]:
     return sorted(path for path in set(folder.rglob("*")) - before if path.is_file())
 
 
-def feed_keys(folder: Path) -> Keys:
-    """Those of the feed. UserError where they are missing, or open to others."""
+def feed_keys(place: Path) -> Keys:
+    """Those of the feed, in a folder or beside its key_secret. UserError where they are missing, or open to others."""
+    folder = place.parent if place.is_file() else place
     public, secret = _pair(folder / f"{FEED}.key_secret")
     names = {_load(path)[0]: path.stem for path in sorted((folder / ALLOWED).glob("*.key"))}
     if not names:

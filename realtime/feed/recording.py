@@ -95,7 +95,7 @@ class Recording:
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                self.torn = not self._begins(file.read(len(MAGIC)))
+                self.torn = not self._begins(file)
                 while not self.torn:
                     self.intact = file.tell()
                     frames = self._record(file, size - self.intact)
@@ -114,11 +114,12 @@ class Recording:
             at = f"after {self.position.next_seq} messages"
             raise UserError(f"{self.path} is damaged {at}, restore it from a copy: {error}") from None
 
-    def _begins(self, magic: bytes) -> bool:
-        """Whether a file that begins so has the whole magic line. UserError where it is none of this version."""
+    def _begins(self, file: IO[bytes]) -> bool:
+        """Whether a file has the whole magic line, up to its end. UserError where it is none of this version."""
+        magic = file.read(len(MAGIC))
         if MAGIC.startswith(magic):
             return len(magic) == len(MAGIC)
-        said = re.fullmatch(rb"dynadiff feed (\d+)\n?", magic)
+        said = re.match(rb"dynadiff feed (\d+)\n", magic + file.read(len(MAGIC)))
         if said and int(said[1]) > VERSION:
             raise UserError(newer(self.path, int(said[1]), VERSION))
         raise UserError(f"{self.path} is no recording of a feed: give a feed.rec of a run.")

@@ -176,6 +176,18 @@ def test_engines_that_cannot_be_opened_say_what_to_do(kind: str, said: str, tmp_
         open_decoder(kind, tmp_path)
 
 
+def test_an_engine_of_a_model_of_another_sampler_says_so_whenever_it_is_opened(untrained: Path, tmp_path: Path) -> None:
+    shutil.copytree(untrained / "onnx", tmp_path / "onnx")
+    assert open_decoder("onnx", tmp_path, 1).engine.mode == ""
+    path = tmp_path / "onnx" / "engine.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["build"]["choices"]["model_sampler"] == "ddim"
+    manifest["build"]["choices"]["model_sampler"] = "ddpm"
+    path.write_text(json.dumps(manifest))
+    said = "DDIM, where its model is set to DDPM, which no engine has"
+    assert open_decoder("onnx", tmp_path, 1).engine.mode == said
+
+
 def test_an_export_of_a_model_of_another_sampler_says_what_the_engine_paints_by(
     untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

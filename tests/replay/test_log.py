@@ -3,7 +3,7 @@
 import pytest
 
 from dynadiff.base.errors import UserError
-from realtime.feed.wire import Ack, Done, Hello, Refusal, Status, pack, unpack
+from realtime.feed.wire import Ack, Bye, Done, Hello, Refusal, Status, pack, unpack
 from replay.log import FeedLog
 from support.runs import messages
 
@@ -203,3 +203,13 @@ def test_progress_of_the_slower_of_two_in_one_role_is_progress():
     before = dict(log.reached)
     log.receive(b"b", pack(Ack(next_seq=1)))
     assert log.reached != before
+
+
+def test_whoever_joins_and_leaves_without_end_fills_no_disk():
+    lines = []
+    log = FeedLog("u1", say=lines.append)
+    for k in range(2000):
+        log.receive(b"a", pack(Hello(role="decoder", consumer=f"c{k}")))
+        log.receive(b"a", pack(Bye(reason=f"reason {k}")))
+    assert len(lines) == 1000
+    assert lines[-1] == "no more is said of who comes and goes in this run"

@@ -178,7 +178,7 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     run = ("train", "--store", store, "--out", out, *tiny)
     code, said, wrong = dynadiff(*run)
     assert code == 0, wrong
-    assert "no stage takes more than 2 steps: the warm start 2 of 1500, Dynadiff 2 of 400" in said
+    assert "every stage ends at step 2: the warm start takes 2 and Dynadiff 2" in said
     assert "preset phantom, split first-session" in said
     lines = said.splitlines()
     assert lines[-4:] == [

@@ -28,6 +28,9 @@ def test_another_list_or_none_is_refused(tmp_path: Path) -> None:
     write_trials(tmp_path / TEST, [*SOME, Trial("run one", 15, "9")])  # one that was learnt from, put in by hand
     with pytest.raises(UserError, match="missing or not the list"):
         read_trials(tmp_path / TEST, listed(SOME))
+    (tmp_path / TEST).write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="missing or not the list"):
+        read_trials(tmp_path / TEST, listed(SOME))
 
 
 def test_only_a_rule_that_goes_by_pictures_does_without_a_list() -> None:

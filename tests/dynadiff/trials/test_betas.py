@@ -14,11 +14,11 @@ from dynadiff.trials.betas import CLIP, checked, load_betas, nsd_betas, resized,
 
 
 def arrays(n: int = 12, voxels: int = 5) -> dict[str, np.ndarray]:
-    """Four pictures, three trials each, the last picture for the test."""
+    """Four pictures, three trials each, the last two for the test."""
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (4, 6, 6, 3), np.uint8)
     seen = np.arange(n) % 4
-    split = np.where(seen == 3, "test", "train")
+    split = np.where(seen >= 2, "test", "train")
     return {"betas": rng.normal(3, 2, (n, voxels)), "images": pictures[seen], "split": split}
 
 
@@ -31,8 +31,8 @@ def test_a_file_gives_trials_of_both_splits(tmp_path: Path) -> None:
     known = arrays()
     betas = load_betas(written(tmp_path / "b.npz"))
     learn, test = betas.trials(False, 6), betas.trials(True, 6)
-    assert (len(learn), len(test), len(learn.pictures), len(test.pictures)) == (9, 3, 3, 1)
-    assert learn.offline.shape == (9, 5, 1)
+    assert (len(learn), len(test), len(learn.pictures), len(test.pictures)) == (6, 6, 2, 2)
+    assert learn.offline.shape == (6, 5, 1)
     assert np.array_equal(learn.pictures[learn.seen], known["images"][known["split"] == "train"])
     assert np.array_equal(test.pictures[test.seen], known["images"][known["split"] == "test"])
     assert not set(learn.names) & set(test.names)
@@ -75,7 +75,13 @@ KNOWN = arrays()
     ("changes", "said"),
     [
         ({"betas": KNOWN["betas"][:, 0]}, r"\(trials, voxels\)"),
-        ({"betas": np.full((12, 5), "x")}, "give numbers"),
+        ({"betas": np.full((12, 5), "x")}, "give real numbers"),
+        ({"betas": np.full((12, 5), 1j)}, "give real numbers"),
+        ({"betas": np.array(3.0)}, "give real numbers"),
+        ({"images": np.full((12, 6, 6), "x")}, "give numbers"),
+        ({"images": np.array(3.0)}, "give numbers"),
+        ({"split": np.array("test")}, "12 betas, 12 images and 1 splits"),
+        ({"images": KNOWN["images"][np.where(np.arange(12) % 4 == 3, 2, np.arange(12))]}, "test trials .* show one"),
         ({"betas": np.where(np.arange(12)[:, None] == 4, np.nan, KNOWN["betas"])}, "trial 4 .* not all finite"),
         ({"betas": KNOWN["betas"][:11]}, "11 betas, 12 images and 12 splits"),
         ({"images": KNOWN["images"][:11]}, "12 betas, 11 images"),

@@ -293,3 +293,21 @@ def test_another_machine_is_neither_served_nor_believed_without_keys(address, ma
         serve(run_messages(make_run(), speed=0, run_uid="aaaa"), address)
     with pytest.raises(UserError, match="without keys"):
         Feed(address, "decoder")
+
+
+def test_whoever_was_shut_out_is_let_in_again_by_name(folders):
+    """With the secret that it has; the refusals say so."""
+    assert "former" not in feed_keys(folders / "feed").allowed.values()
+    assert [path.name for path in make_keys(folders / "feed", ["former"])] == ["former.key"]
+    former = consumer_keys(folders / "former").public
+    assert feed_keys(folders / "feed").allowed[former] == "former"
+
+
+def test_keys_that_were_made_by_half_are_finished(tmp_path):
+    make_keys(tmp_path, ["decoder"])
+    (tmp_path / "allowed" / "decoder.key").rename(tmp_path / "decoder.key")  # as a kill may leave them
+    (tmp_path / "feed.key").unlink()
+    make_keys(tmp_path, ["decoder"])
+    assert not (tmp_path / "decoder.key").exists()
+    assert feed_keys(tmp_path).allowed == {consumer_keys(tmp_path).public: "decoder"}
+    assert consumer_keys(tmp_path).server == feed_keys(tmp_path / "feed.key_secret").public
