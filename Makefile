@@ -4,7 +4,7 @@ SPEED ?= 4
 OUT ?= decodes/demo-$(shell date +%Y%m%d-%H%M%S)
 WORKERS ?= 2
 
-.PHONY: demo test studies-quick model
+.PHONY: demo test studies-quick model judge
 
 demo: .venv-demo/ready  ## a phantom run, streamed and decoded; no display and no PyTorch needed
 	.venv-demo/bin/realtime demo --headless --speed $(SPEED) --out $(OUT)
@@ -25,6 +25,9 @@ model: .venv-test/ready  ## train the decoder that ships, from nothing; goes on 
 	.venv-test/bin/dynadiff train --preset phantom --out build/phantom --resume
 	.venv-test/bin/dynadiff export onnx --model build/phantom --out build/phantom/onnx
 	.venv-test/bin/dynadiff evaluate --model build/phantom
+
+judge: .venv-test/ready  ## train the judge of drawn scenes that ships, from nothing; goes on where it was interrupted
+	.venv-test/bin/python -m exporters.scene_judge build/judge
 
 .venv-demo/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 STAGES = {
     "warm start": 1, "dynadiff": 2, "sampling": 3, "validation": 4, "vae": 5, "decoder": 6, "generator": 7,
     "uncertain": 8, "pattern vae": 9, "pattern unet": 10,
-    "brain module": 11, "adapters": 12,
+    "brain module": 11, "adapters": 12, "judge": 13,
 }  # fmt: skip
 
 
