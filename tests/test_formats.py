@@ -20,7 +20,8 @@ from dynadiff.trials.prepare import prepare
 from dynadiff.trials.store import VERSIONS, Plan, StoredRun, open_store
 from realtime.feed.recording import Recording
 from realtime.feed.wire import RunEnd
-from realtime.records.resume import earlier
+from realtime.records.resume import VERSIONS as RECORDS
+from realtime.records.resume import check_same, earlier
 
 OLD = Path(__file__).parent / "support" / "old"
 
@@ -96,6 +97,17 @@ def test_a_recording_of_the_first_version_is_read_to_its_end() -> None:
 def test_a_decode_of_the_first_version_is_gone_on_with(old: Path) -> None:
     before = earlier(old)
     assert (before.resumes, before.header.options["seed"], before.recording.position.n_volumes) == (2, 7, 2)
+    now = json.loads((OLD / "run-1.json").read_text())
+    del now["options"]["features"]  # what compares pictures is no choice any more, and changes none of them
+    check_same(before, now)
+
+
+def test_a_summary_of_the_first_version_was_scored_once_at_the_end() -> None:
+    said = json.loads((OLD / "summary-1.json").read_text())
+    lacked = {"identification_beside": [], "identification_running": []}
+    assert json.loads(RECORDS.current(json.dumps(said), "summary.json")) == said | lacked
+    header = json.loads((OLD / "run-1.json").read_text())
+    assert json.loads(RECORDS.current(json.dumps(header), "run.json")) == header
 
 
 def from_the_future(path: Path) -> None:

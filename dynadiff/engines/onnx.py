@@ -8,18 +8,14 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from dynadiff.base.errors import UserError
+from dynadiff.base.onnxruntime_errors import ERRORS
 from dynadiff.engines.contract import Encoded, Engine, Manifest
 from dynadiff.engines.sampler import Table, step_inputs
 from dynadiff.scores.identification import Features
 
 CUDA = "CUDAExecutionProvider"
-REFUSED = (  # of no common kind
-    runtime.Fail, runtime.EPFail, runtime.EngineError, runtime.NotImplemented, runtime.InvalidGraph,
-    runtime.InvalidArgument, runtime.RuntimeException, RuntimeError,
-)  # fmt: skip
 GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
@@ -39,7 +35,7 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
     float32 = {"use_tf32": "0"}  # which is on without this: ten bits of mantissa in products, too few for the probe
     try:
         return ort.InferenceSession(str(path), options, providers=[(CUDA, float32)], enable_fallback=0)  # of the whole
-    except REFUSED as error:
+    except ERRORS as error:
         words = " ".join(str(error).split())
         raise UserError(
             f"ONNX Runtime does not run {path} on the GPU alone ({words}): install the GPU's driver and CUDA, export "

@@ -1,14 +1,13 @@
 """Decodes a feed: hands every message to the run it belongs to, until a run ends. Knows no sockets and no window."""
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Decoder
-from dynadiff.scores.identification import Features
-from dynadiff.scores.pixels import pixel_features
 from realtime.decoding.options import Options
 from realtime.decoding.painter import Clock
 from realtime.decoding.run import POLL_S, RunDecoder, Setup, Watch
@@ -16,7 +15,7 @@ from realtime.decoding.stages import check_run
 from realtime.feed.wire import Message, Picture, RunEnd, RunStart, Volume
 from realtime.records.decode_folder import free_name, new_folder
 from realtime.records.resume import Earlier
-from realtime.records.summary import Json
+from realtime.records.summary import PIXELS, Json, Space
 from realtime.screen.display import View
 
 
@@ -39,7 +38,7 @@ class MessageSource(Protocol):
 
 
 def decode(
-    source: MessageSource, decoder: Decoder, options: Options, watch: Watch, features: Features = pixel_features,
+    source: MessageSource, decoder: Decoder, options: Options, watch: Watch, spaces: Sequence[Space] = (PIXELS,),
     now: Clock = time.monotonic, wall: Clock = time.time, before: Earlier | None = None,
 ) -> tuple[Path, Json]:  # fmt: skip
     """Decode until a run ends; give its folder and summary. A run that is broken off has a folder as well.
@@ -47,11 +46,13 @@ def decode(
     ``before`` is an unfinished decode in that folder: it is gone through again, and the source, which must go on
     where its recording ends, is listened to from there. What was painted is not painted again.
 
+    Pictures are compared in the first of ``spaces`` while the run goes on, and in all of them at its end.
+
     Raises UserError where the run does not suit the engine, the folder cannot be made or the feed falls
     silent. The files of what was received are finished then, and also where the engine fails or after a
     KeyboardInterrupt, whose note says what is kept.
     """
-    setup = Setup(decoder, options, features, watch, now, wall, here=wall())
+    setup = Setup(decoder, options, spaces, watch, now, wall, here=wall())
     run: RunDecoder | None = None
     recorded = before.messages() if before else iter(())
     ended = "failed"

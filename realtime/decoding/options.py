@@ -17,6 +17,5 @@ class Options:
     steps: int | None = None  # of the sampler; the engine's own without it
     guidance: float | None = None
     late: Literal["auto", "skip", "wait"] = "auto"  # a live run skips windows, a replayed one waits
-    features: str = "pixels"  # in which pictures are compared
     any_space: bool = False  # decode a run whose affine is not the mask's
     wait_s: float | None = None  # seconds for a feed to be heard; None: for ever

@@ -5,7 +5,7 @@ run drops the older window for the newer one, and a replayed run waits, so that 
 Knows messages; knows no feed and no window system.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.engines.contract import Decoder
-from dynadiff.scores.identification import Features
 from dynadiff.signal.windows import Window
 from realtime.decoding.arrival import Arrivals
 from realtime.decoding.options import Options
 from realtime.decoding.painter import Clock, Painted, Painter
 from realtime.decoding.stages import Stages
+from realtime.decoding.standings import Standings
 from realtime.decoding.stimuli import Stimuli
 from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
 from realtime.records.decode_folder import DecodeFolder, describe
-from realtime.records.outcome import identify_onsets, illustrate
+from realtime.records.outcome import identify_onsets, illustrate, trial
 from realtime.records.resume import Earlier, Line, check_same
-from realtime.records.summary import CleaningAgreement, Json, quantiles_ms
+from realtime.records.summary import CleaningAgreement, Json, Space, quantiles_ms
 from realtime.screen.display import Moment, View
 
 POLL_S = 0.02  # how long a finished picture may lie before it is recorded and shown
@@ -51,7 +51,7 @@ class Setup:
 
     decoder: Decoder
     options: Options
-    features: Features  # in which pictures are compared
+    spaces: Sequence[Space]  # in which pictures are compared: in the first one while the run goes on, in all at its end
     watch: Watch
     now: Clock  # monotonic
     wall: Clock  # unix time
@@ -65,7 +65,7 @@ class RunDecoder:
         """``before`` is an unfinished decode in that folder, which is gone on with."""
         decoder, options = setup.decoder, setup.options
         self.folder = folder
-        self._start, self._decoder, self._options, self._features = start, decoder, options, setup.features
+        self._start, self._decoder, self._options, self._spaces = start, decoder, options, setup.spaces
         self._watch, self._now, self._wall = setup.watch, setup.now, setup.wall
         self._skips = options.late == "skip" or (options.late == "auto" and start.source == "live")
         self._stages = Stages(start, decoder.manifest, decoder.mask)
@@ -94,6 +94,7 @@ class RunDecoder:
         self._record.json("run.json", header)
         self._record.message(start)
         self._painter = Painter(decoder, options.seed, self._now)
+        self._standings = Standings(setup.spaces[0], self._recorded_picture)
 
     def picture(self, picture: Picture) -> None:
         """Take what the subject is about to see."""
@@ -103,6 +104,7 @@ class RunDecoder:
     def volume(self, volume: Volume) -> None:
         """Take a volume into the statistics, and offer the window that it completes to the painter."""
         received, arrived = self._now(), self._wall()
+        self._standings.go_on(False)
         lost = len(self._stages.missing)
         window = self._stages.push(volume)
         cleaned, lag = self._now(), self._arrivals.lag(volume.t_sent, arrived)
@@ -162,11 +164,13 @@ class RunDecoder:
         painted = self._painter.poll(timeout)
         if painted is not None:
             self._finished(painted)
+        self._standings.go_on(self._painter.idle)
         alarm = f"not recorded: {self._record.stopped}" if self._record.stopped else ""
         silent = self._now() - self._heard
         note = f"no volume for {silent:.0f} s" if silent > SILENT_TRS * self._start.tr else self._note
-        if (note, alarm) != (self._view.note, self._view.alarm):  # a view is a new object only where something is new
-            self._view = replace(self._view, note=note, alarm=alarm)
+        score, view = self._standings.said(), self._view
+        if (note, alarm, score) != (view.note, view.alarm, view.score):  # a view is new only where something is new
+            self._view = replace(view, note=note, alarm=alarm, score=score)
         self._watch(self._view)
 
     def finish(self, end: RunEnd, faults: Json) -> Json:
@@ -184,10 +188,12 @@ class RunDecoder:
                 self.poll(POLL_S)
             # Windows of an engine that failed: counted, and not in the journal, for a decode that goes on paints them.
             self._view = replace(self._view, skipped=self._view.skipped + len(self._waiting))
+            self._standings.finish()
             summary = self._summary() | {"ended": ended, "run_digest": digest, "feed": faults}
             self._record.json("summary.json", summary)
-            illustrate(self._record, self._painted)
+            illustrate(self._record, [self._scored(view) for view in self._painted])
         finally:
+            self._standings.close()
             self._painter.close()
             self._record.close()
         return summary | self._recorded()
@@ -212,7 +218,7 @@ class RunDecoder:
             picture, latency = self._record.read_picture(window.last_row), known.latency_ms["total"] / 1000
             if known.lag_ms is not None:
                 self._latencies.append(latency)
-            self._show(window, latency, picture)
+            self._judge(self._show(window, latency, picture))
         else:
             self._view = replace(self._view, skipped=self._view.skipped + 1)
 
@@ -243,13 +249,26 @@ class RunDecoder:
         stimulus = moment.event.picture if moment.event else None
         fate = {"done": "painted", "seen_row": moment.seen_row, "stimulus": stimulus, "picture": name}
         self._record.volume(arrival.line | {"latency_ms": _ms(stages)} | _marks(window) | fate)
+        self._judge(moment)
+
+    def _judge(self, moment: Moment) -> None:
+        """Have a picture that is on disk compared with what was seen, where that is known."""
+        if (shown := trial(moment)) is not None:
+            self._standings.add(moment.volume, *shown)
+
+    def _scored(self, view: View) -> View:
+        """With the score that its picture was the newest of, whenever there was time to tell it."""
+        return replace(view, score=self._standings.said(view.moment.volume)) if view.moment else view
+
+    def _recorded_picture(self, volume: int) -> NDArray[np.uint8] | None:
+        return self._record.read_picture(volume) if self._record.has_picture(volume) else None
 
     def _recorded(self) -> Json:
         return {"recording": f"stopped: {self._record.stopped}" if self._record.stopped else "complete"}
 
     def _summary(self) -> Json:
         manifest, tr = self._decoder.manifest, self._start.tr
-        scores = identify_onsets(self._record, self._painted, self._options.features, self._features)
+        scores, *beside = (identify_onsets(self._record, self._painted, space) for space in self._spaces)
         return {
             "volumes_expected": self._start.n_volumes,
             "volumes_received": self._view.received,
@@ -264,6 +283,8 @@ class RunDecoder:
             "engine": self._options.engine,
             "resumes": self._resumes,
             **({"identification": scores} if scores else {}),
+            "identification_beside": [found for found in beside if found],
+            "identification_running": self._standings.lines(),
             "cleaning_parity": self._agreement.result(manifest.cleaning, tr, manifest.window_length),
             "bad_volumes": self._stages.bad,
             "marked_windows": self._marked,

@@ -3,7 +3,6 @@
 import math
 import os
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,9 +10,9 @@ from rich.console import Console
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Sampler
 from dynadiff.engines.open import open_decoder
-from dynadiff.scores.pixels import pixel_features
 from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
+from realtime.decoding.spaces import spaces_of
 from realtime.feed.connection import Feed
 from realtime.feed.keys import consumer_keys
 from realtime.records.decode_folder import alone_in, check_empty
@@ -35,8 +34,7 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
     decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
     if decoder.engine.mode:
         console.print(f"the {options.engine} engine runs {decoder.engine.mode}", highlight=False, soft_wrap=True)
-    features = decoder.scorer or pixel_features
-    options = replace(options, features="image encoder" if decoder.scorer else "pixels")
+    spaces = spaces_of(decoder, options.engine, Path(options.model))
     with ExitStack() as open_things:
         position = before.recording.position if before else None
         feed = open_things.enter_context(
@@ -61,7 +59,7 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
                     )
 
         try:
-            folder, summary = decode(feed, decoder, options, watch, features, before=before)
+            folder, summary = decode(feed, decoder, options, watch, spaces, before=before)
         except KeyboardInterrupt as stop:
             for note in getattr(stop, "__notes__", ()):
                 console.print(note, highlight=False, soft_wrap=True)

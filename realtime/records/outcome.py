@@ -7,22 +7,27 @@ per painted window, without their reconstructions, which are on disk.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dynadiff.scores.identification import Features
+import numpy as np
+from numpy.typing import NDArray
+
 from realtime.records.decode_folder import DecodeFolder, write_png
-from realtime.records.summary import Json, identification
+from realtime.records.summary import Json, Space, identification
 from realtime.records.video import Tile, montage, write_film
 from realtime.screen.display import Moment, View, compose
 
 
-def identify_onsets(record: DecodeFolder, views: Sequence[View], space: str, features: Features) -> Json | None:
+def trial(moment: Moment) -> tuple[NDArray[np.uint8], str] | None:
+    """The stimulus (h, w, 3) and its name where it appeared with the window's row; None: no trial of identification."""
+    if not moment.onset or moment.event is None or moment.stimulus is None:
+        return None
+    return moment.stimulus, moment.event.picture
+
+
+def identify_onsets(record: DecodeFolder, views: Sequence[View], space: Space) -> Json | None:
     """Identification over the windows of the onsets of known stimuli; None where these are too few."""
-    trials = [
-        (record.read_picture(m.volume), m.stimulus, m.event.picture)
-        for m in _moments(record, views)
-        if m.onset and m.event is not None and m.stimulus is not None
-    ]
+    trials = [(record.read_picture(m.volume), *shown) for m in _moments(record, views) if (shown := trial(m))]
     reconstructions, stimuli, names = zip(*trials, strict=True) if trials else ((), (), ())
-    return identification(reconstructions, stimuli, names, space, features)
+    return identification(reconstructions, stimuli, names, space)
 
 
 def illustrate(record: DecodeFolder, views: Sequence[View]) -> None:

@@ -12,15 +12,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dynadiff.base.documents import Versions, read_part, write_document
+from dynadiff.base.documents import Plain, Versions, read_part, write_document
 from dynadiff.base.errors import UserError
 from realtime.feed.recording import Recording
 from realtime.feed.wire import Message
 
 T = TypeVar("T")
 UNFINISHED = ("broken off", "interrupted", "failed")  # how a run ended that can be gone on with
-VERSIONS = Versions()  # of run.json and summary.json; the lines of volumes.jsonl are of run.json's
-CHOICES = ("engine", "seed", "steps", "guidance", "features")  # that make other pictures of the same run
+CHOICES = ("engine", "seed", "steps", "guidance")  # that make other pictures of the same run
+
+
+def _scored_once(old: Plain) -> Plain:
+    """A summary of the first version compared pictures in one space, and when the run was over."""
+    return old | {"identification_beside": [], "identification_running": []} if "ended" in old else old
+
+
+VERSIONS = Versions((_scored_once,))  # of run.json and summary.json; the lines of volumes.jsonl are of run.json's
 
 
 @dataclass(frozen=True)

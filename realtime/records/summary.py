@@ -4,16 +4,29 @@ Pure arithmetic on what the decode gathered. It knows no files, no sockets and n
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way
+from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way, two_way_level
 from dynadiff.scores.intervals import bootstrap_ci, permutation_level
+from dynadiff.scores.pixels import pixel_features
 from dynadiff.signal.cleaning import Cleaning, clean_run
 
 N_WAY = 50  # as published on NSD, or as many pictures as the run has
 Json = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A feature space in which pictures are compared, under the name by which it is told."""
+
+    name: str
+    features: Features
+
+
+PIXELS = Space("pixels", pixel_features)
 
 
 def quantiles_ms(seconds: Sequence[float]) -> Json:
@@ -28,17 +41,16 @@ def identification(
     reconstructions: Sequence[NDArray[np.uint8]],
     stimuli: Sequence[NDArray[np.uint8]],
     names: Sequence[str],
-    space: str,
-    features: Features,
+    space: Space,
 ) -> Json | None:
     """Scores of single trials: (h, w, 3) reconstructions, what was shown, and under which name.
 
-    None where fewer than two different pictures were shown. ``space`` is the name of the feature space.
+    None where fewer than two different pictures were shown.
     """
     n_way = min(N_WAY, len(set(names)))
     if n_way < 2:
         return None
-    r = correlations(_features(features, reconstructions), _features(features, stimuli))
+    r = correlations(_features(space.features, reconstructions), _features(space.features, stimuli))
 
     def top1(r: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
         return n_way_top1(r, names, n_way)
@@ -53,10 +65,10 @@ def identification(
         "top1_ci95": _rounded(bootstrap_ci(best, names)),
         "chance": {"two_way": 0.5, "top1": round(1 / n_way, 4)},
         "permuted_p95": {
-            "two_way": round(permutation_level(r, names, two_way), 4),
+            "two_way": round(two_way_level(r, names), 4),
             "top1": round(permutation_level(r, names, top1), 4),
         },
-        "features": space,
+        "features": space.name,
     }
 
 

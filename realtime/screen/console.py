@@ -59,7 +59,7 @@ def state(view: View) -> str:
         words.append(f"{view.skipped} skipped")
     if view.moment is not None:
         words.append(f"{1000 * view.moment.latency:.0f} ms")
-    words += [said for said in (view.note, view.alarm) if said]
+    words += [said for said in (view.score, view.note, view.alarm) if said]
     return ", ".join(words)
 
 
@@ -87,13 +87,16 @@ def report(folder: Path, summary: Mapping[str, Any]) -> list[str]:
             )
     else:
         lines.append("no picture: a run must have as many volumes as a window")
-    scores = summary.get("identification")
-    if scores:
-        low, high = scores["ci95"]
-        lines.append(
-            f"identification of {scores['n_trials']} trials by {scores['features']}: "
-            f"two-way {scores['two_way']:.1%} [{low:.1%}, {high:.1%}], chance 50%; "
-            f"{scores['n_way']}-way top-1 {scores['top1']:.1%}, chance {scores['chance']['top1']:.1%}"
-        )
+    if scores := summary.get("identification"):
+        lines += [_identification(found) for found in (scores, *summary["identification_beside"])]
     lines.append(f"files: {folder}")
     return lines
+
+
+def _identification(scores: Mapping[str, Any]) -> str:
+    low, high = scores["ci95"]
+    return (
+        f"identification of {scores['n_trials']} trials by {scores['features']}: "
+        f"two-way {scores['two_way']:.1%} [{low:.1%}, {high:.1%}], chance 50%; "
+        f"{scores['n_way']}-way top-1 {scores['top1']:.1%}, chance {scores['chance']['top1']:.1%}"
+    )

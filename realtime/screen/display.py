@@ -52,6 +52,7 @@ class View:
     lag: float = 0.0  # seconds that the newest volume had lain waiting when it was taken
     note: str = ""  # what is being waited for, or is wrong
     alarm: str = ""  # what cannot wait until the run is over
+    score: str = ""  # how well the pictures so far are told apart, where what was seen is known
     events_known: bool = False
     moment: Moment | None = None
     reconstruction: NDArray[np.uint8] | None = None  # (h, w, 3) RGB of the moment
@@ -74,6 +75,7 @@ def compose(view: View) -> NDArray[np.uint8]:
     if moment is not None:
         _text(image, _caption(view, moment), WIDTH // 2, 497, 0.5, INK, align=0.5)
         _latency_bar(image, moment.latency, view.tr)
+        _text(image, view.score, RIGHT, 544, 0.42, INK, align=0.5)
         _text(image, view.note, RIGHT + SIDE, TOP - 12, 0.5, TIGHT, align=1)
     return image
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynadiff.scores.identification import correlations, n_way_top1, two_way
+from dynadiff.scores.identification import correlations, n_way_top1, two_way, two_way_level
 from dynadiff.scores.intervals import bootstrap_ci, permutation_level
 from dynadiff.scores.pixels import pixel_features
 
@@ -105,3 +105,10 @@ def test_pixel_features_know_colour_and_place_and_not_size():
 
 def test_features_that_do_not_vary_correlate_with_nothing():
     assert correlations(np.ones((2, 4)), np.arange(8.0).reshape(2, 4)).tolist() == [[0, 0], [0, 0]]
+
+
+@given(trials())
+def test_the_level_of_two_way_from_ranks_is_that_of_its_permutations(drawn):
+    r, pictures = drawn
+    if len(set(pictures)) > 1:
+        assert two_way_level(r, pictures, 3, 200) == pytest.approx(permutation_level(r, pictures, two_way, 3, 200))

@@ -75,7 +75,7 @@ def test_with_a_key_everything_comes_and_without_one_nothing(folders, served):
     allowed, former = (consumer_keys(folders / name) for name in ("decoder", "former"))
     with pytest.raises(UserError, match=r"is encrypted: give --keys"):
         consume(address, None)
-    assert said(outcome, "one of the two has --keys", "no decoder, or one whose --keys do not fit")
+    assert said(outcome, "one of the two has --keys", "no decoder, or one that lacks --keys or has others")
     with pytest.raises(UserError, match=r"does not let this key in: put its NAME\.key into allowed/"):
         consume(address, former)
     assert said(outcome, f"nobody in allowed/ has the public key {former.public.decode()[:8]}")

@@ -129,6 +129,7 @@ def test_summary_has_what_others_rely_on(folder):
     assert summary["engine"] == "onnx"
     assert summary["identification"].keys() >= {"two_way", "top1", "n_way", "n_trials", "ci95"}
     assert summary["identification"]["n_trials"] == 6  # onsets at rows 3, 6 … 18, whose windows end at 11 … 26
+    assert (len(summary["identification_running"]), summary["identification_beside"]) == (2, [])
     assert summary["feed"] == {"duplicates": 1, "gaps": 2, "damaged": 3, "reconnects": 4}
     assert summary["cleaning_parity"].keys() == {"mean", "min", "last"}
     assert len(summary["run_digest"]) == 64

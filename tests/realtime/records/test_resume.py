@@ -25,7 +25,15 @@ from replay.pace import run_messages
 from replay.server import serve
 
 ROOT = Path(__file__).parents[3]
-COUNTS = ("volumes_received", "windows", "reconstructions", "skipped", "run_digest", "identification")
+COUNTS = (
+    "volumes_received",
+    "windows",
+    "reconstructions",
+    "skipped",
+    "run_digest",
+    "identification",
+    "identification_running",
+)
 
 
 class Died(BaseException):

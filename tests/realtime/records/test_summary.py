@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from dynadiff.scores.pixels import pixel_features
 from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
-from realtime.records.summary import CleaningAgreement, identification, quantiles_ms
+from realtime.records.summary import PIXELS, CleaningAgreement, identification, quantiles_ms
 
 
 def pictures(n, seed=0):
@@ -20,8 +19,8 @@ def test_latencies_are_in_milliseconds_and_absent_where_nothing_was_painted():
 def test_identification_of_perfect_pictures_is_perfect_and_of_others_at_chance():
     shown = pictures(60)
     names = [str(i) for i in range(60)]
-    perfect = identification(shown, shown, names, "pixels", pixel_features)
-    other = identification(pictures(60, seed=1), shown, names, "pixels", pixel_features)
+    perfect = identification(shown, shown, names, PIXELS)
+    other = identification(pictures(60, seed=1), shown, names, PIXELS)
     assert perfect is not None
     assert other is not None
     assert (perfect["two_way"], perfect["top1"], perfect["n_way"], perfect["n_trials"]) == (1.0, 1.0, 50, 60)
@@ -33,16 +32,16 @@ def test_identification_of_perfect_pictures_is_perfect_and_of_others_at_chance()
 
 def test_n_way_is_as_many_pictures_as_there_are_and_one_picture_cannot_be_identified():
     shown = pictures(4)
-    few = identification(shown, shown, ["a", "b", "c", "a"], "pixels", pixel_features)
+    few = identification(shown, shown, ["a", "b", "c", "a"], PIXELS)
     assert few is not None
     assert few["n_way"] == 3
-    assert identification(shown, shown, ["a"] * 4, "pixels", pixel_features) is None
-    assert identification([], [], [], "pixels", pixel_features) is None
+    assert identification(shown, shown, ["a"] * 4, PIXELS) is None
+    assert identification([], [], [], PIXELS) is None
 
 
 def test_stimuli_may_be_of_several_sizes():
     shown = [np.kron(p, np.ones((k, k, 1), np.uint8)) for k, p in enumerate(pictures(5), 1)]
-    scores = identification(pictures(5), shown, list("abcde"), "pixels", pixel_features)
+    scores = identification(pictures(5), shown, list("abcde"), PIXELS)
     assert scores is not None
     assert scores["top1"] == 1.0
 

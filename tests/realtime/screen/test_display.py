@@ -80,6 +80,24 @@ def test_it_says_what_is_not_there(view, text, said):
     assert text in said
 
 
+def test_the_score_stands_between_latency_and_tr_and_touches_neither(monkeypatch):
+    ends: dict[str, tuple[int, int]] = {}
+    draw = display.put_text
+
+    def note(image, text, x, y, scale, colour):
+        ends[text] = (x, x + display.text_width(text, scale))
+        draw(image, text, x, y, scale, colour)
+
+    monkeypatch.setattr(display, "put_text", note)
+    score = "two-way 100 % [100, 100], chance up to 100 % (100 trials, by the decoder's own tokens)"
+    compose(replace(VIEW, score=score, moment=replace(MOMENT, latency=123.4)))
+    assert ends["123400 ms from volume to picture"][1] < ends[score][0] < ends[score][1] < ends["TR 1333 ms"][0]
+    assert "" in ends  # without an alarm or a note nothing is written
+    ends.clear()
+    compose(VIEW)
+    assert score not in ends
+
+
 def test_a_missed_deadline_is_seen():
     def alarmed(latency):
         image = compose(replace(VIEW, source="", moment=replace(MOMENT, latency=latency)))
