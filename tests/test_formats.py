@@ -142,6 +142,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
     from dynadiff.engines import contract
+    from dynadiff.evaluation import scored
     from dynadiff.networks import model_folder
     from dynadiff.trials import store
     from realtime.feed import recording
@@ -155,6 +156,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
         "dynadiff/engines/contract.py": contract.VERSIONS.newest,
         "dynadiff/trials/store.py": store.VERSIONS.newest,
         "realtime/records/resume.py": resume.VERSIONS.newest,
+        "dynadiff/evaluation/scored.py": scored.VERSIONS.newest,
         "realtime/feed/recording.py": recording.VERSION,
     }
     assert told == known

@@ -1,29 +1,65 @@
 """`dynadiff evaluate` and `study`: how good a decoder is, and the tables of the documentation."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.cli.options import Model, Root, check_tree, model_or_embedded, need_torch, say, tree_or_phantom
+from dynadiff.base.numbers import numbers
+from dynadiff.cli.options import Root, check_tree, models_of, need_torch, say, tree_or_phantom
 
 RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
 NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
 
 
 def evaluate(
-    model: Model = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Model folder, repeatable: one a subject; the embedded one without it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json and pictures; goes on with what is there.")
+    ] = None,
     root: Root = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise that every picture starts from.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="Folder with the networks of the ten metrics.")] = None,
+    setting: Annotated[str, typer.Option(help="Of the ten metrics: dynadiff or mindeye.")] = "dynadiff",
+    trials: Annotated[
+        Literal["one", "averaged", "all"],
+        typer.Option(help="Of each picture: one repetition, the averaged windows of all, or all by themselves."),
+    ] = "one",
+    seeds: Annotated[str, typer.Option(help="Of the noise that pictures start from, as 0 or 0-2.")] = "0",
 ) -> None:
-    """Identify the trials that were held out of a model's training, beside baselines, ceiling and chance."""
-    folder = model_or_embedded(model)
+    """Score what was held out of a model's training, beside baselines, ceiling and chance."""
+    noise = tuple(numbers("--seeds", seeds))
+    folders = [found for given in model or [EMBEDDED] for found in models_of(given)]
+    if out is not None and out.is_file():
+        raise UserError(f"{out} is a file: give --out a folder")
+    if weights is not None and not weights.is_dir():
+        raise UserError(f"there is no folder {weights}: make it, and put the published weights of the judges there")
     need_torch()
-    check_tree(root, {})
-    from dynadiff.evaluation.report import print_evaluation
+    from dynadiff.scores.settings import setting_named
 
-    print_evaluation(folder, lambda subject: tree_or_phantom(root, {subject: None}), seed)
+    setting_named(setting)
+    check_tree(root, {})
+    from accelerate import Accelerator
+
+    from dynadiff.evaluation.evaluate import How
+    from dynadiff.evaluation.report import print_evaluation
+    from dynadiff.evaluation.run import Asked, run_evaluation
+    from dynadiff.training.processes import open_processes
+
+    def tree(subject: int, sessions: Sequence[int] | None) -> Path:
+        return tree_or_phantom(root, {subject: sessions})
+
+    accelerator: Accelerator = open_processes()
+    asked = Asked(folders, tree, How(trials, noise), weights, setting, out)
+    evaluation = run_evaluation(asked, accelerator)
+    if accelerator.is_main_process:
+        print_evaluation(evaluation)
+        if out is not None:
+            say(f"scores: {out}/scores.json\na page with tables and pictures: {out}/report.html")
 
 
 def study(

@@ -73,6 +73,12 @@ def model_or_embedded(model: Path | None, engines: bool = False) -> Path:
     raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`")
 
 
+def models_of(folder: Path) -> list[Path]:
+    """The model folder, or where it holds one of several subjects, each subject's."""
+    shared = [] if (folder / "model.json").is_file() else sorted(folder.glob("subject-*/"))
+    return shared or [model_or_embedded(folder)]
+
+
 def check_new(out: Path, but: str = "") -> None:
     """UserError where something is there already; ``but`` is what may be done beside giving another name."""
     if out.exists() and not out.is_dir():

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 
+from dynadiff.base.errors import UserError
+
 PENALTIES = np.logspace(-2, 4, 13)  # in units of the mean eigenvalue of the Gram matrix
 FOLDS = 5  # every fifth run is held out and chooses the penalty
 
@@ -17,7 +19,10 @@ def ridge(train: Floats, targets: Floats, runs: NDArray[np.int64], test: Floats)
     """Targets (m, d) of test windows (m, ...) by ridge from training windows (n, ...) and their targets (n, d).
 
     All voxels of all volumes are features. Held-out runs, of the numbers (n,) of the training runs, choose the penalty.
+    Raises UserError where there is but one.
     """
+    if len(np.unique(runs)) < 2:
+        raise UserError("ridge regression leaves runs out to choose its penalty, and has one to learn from: add runs")
     x, z = (w.reshape(len(w), -1).astype(np.float32) for w in (train, test))
     centre, mean = x.mean(axis=0), targets.mean(axis=0)
     x, z, y = x - centre, z - centre, np.asarray(targets - mean, np.float32)

@@ -1,101 +1,201 @@
-"""How good are the pictures? Held-out single trials, against baselines, ceiling and chance, with intervals.
+"""How good are the pictures? Trials that were held out, decoded and by baselines, each set scored in the same eyes.
 
-Every row of the table is a set of pictures for the same trials, scored in the same two feature spaces: the image
-encoder's tokens (what a picture shows) and coarse pixels (its layout). Knows models and trials; knows no streams.
+Knows models, trials and how baselines are fitted; knows no stream. What a score is stands in `columns`.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor
 
-from dynadiff.base.random import initial_noise
+from dynadiff.base.files import file_digest
 from dynadiff.evaluation.baselines import nearest, ridge
+from dynadiff.evaluation.columns import Eyes, scored
+from dynadiff.evaluation.painting import Kept, paint_all
+from dynadiff.evaluation.scored import Column, Row, Subject
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model import Model
-from dynadiff.networks.model_folder import generator_folder, load_model
-from dynadiff.networks.sampling import Render, paint
+from dynadiff.networks.model_folder import CONFIG, generator_folder, load_held_out, load_model
+from dynadiff.networks.sampling import Render
 from dynadiff.networks.schedule import Sampling
-from dynadiff.phantom.scenes import CATEGORIES
-from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way
-from dynadiff.scores.intervals import Level, level, permutation_level
-from dynadiff.scores.pixels import pixel_features
-from dynadiff.trials.source import Trials
+from dynadiff.recordings.held_out import HeldOut, Trial
+from dynadiff.recordings.nsd import NSD
+from dynadiff.trials.divide import judged_on
+from dynadiff.trials.source import Trials, collect, nsd_runs
+from dynadiff.trials.splits import one_repetition, repetitions
 
 BATCH = 64
+LIBRARIES = ("dynadiff-realtime", "torch", "diffusers", "numpy")
 WindowArray = NDArray[np.float16] | NDArray[np.float32]
+Tree = Callable[[int, Sequence[int] | None], Path]  # of a subject, with these sessions or with all that it has
+Repetitions = Literal["one", "averaged", "all"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One decoder's scores."""
+class How:
+    """How a model is judged."""
 
-    decoder: str
-    two_way: Level
-    top1: Level  # of 50
-    two_way_pixels: Level
-    named: float  # share of pictures whose category the image encoder names right, NaN where categories are unknown
+    repetitions: Repetitions = "one"  # of each picture: one, drawn by its name; the mean of their windows; all
+    seeds: tuple[int, ...] = (0,)  # of the noise that pictures start from
+    draw: int = 0  # seed of the repetition that is drawn
 
 
-def evaluate(folder: Path, train: Trials, test: Trials, seed: int = 0) -> Iterator[Row]:
-    """Score a model on ``test`` trials beside baselines fitted on ``train``; rows come as they are ready.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model with what it is judged on: windows of the trials (n, voxels, volumes), cleaned both ways."""
 
-    Ridge regression stands there twice: to the VAE's latents, and to tokens from which the unadapted generator paints.
-    """
+    model: Model
+    folder: Path
+    held: HeldOut
+    learn: Trials
+    online: NDArray[np.float32]
+    offline: NDArray[np.float32]
+    root: Path  # of the tree
+    shown: NDArray[np.uint8]  # (n, s, s, 3)
+    names: tuple[str, ...]  # (n,) of the pictures
+
+    @property
+    def sha256(self) -> str:
+        return file_digest(self.folder / CONFIG)
+
+
+def judged(folder: Path, tree: Tree, how: How) -> Judged:
+    """A model, and what was held out of it. Raises UserError where nothing was, or the tree has none of it."""
+    held, listed = load_held_out(folder)
     model = load_model(folder, merged=True)
-    home = generator_folder(model.config.generator, folder)
-    plain, encoder = load_generator(home).freeze(), ImageEncoder.load(home / "image_encoder")
+    subject, config = int(model.config.subject), model.config
+    nsd = NSD(tree(subject, _sessions(held, listed)))
+    known, unknown = judged_on(nsd, subject, held, listed)
+    runs = list(nsd_runs(nsd, subject, nsd.sessions(subject)))
+    cut = partial(
+        collect, mask=model.mask, cleaning=config.cleaning, spec=config.window, size=model.generator.picture_size,
+        single=True,
+    )  # fmt: skip
+    learn = cut(track(runs, "reading runs"), keep=known.__contains__)
+    return _with_repetitions(model, folder, held, nsd.root, learn, cut(runs, keep=unknown.__contains__), how)
 
-    def row(decoder: str, pictures: NDArray[np.uint8]) -> Row:
-        return _row(decoder, pictures, test, encoder)
 
-    def painted(tokens: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return paint_all(plain, tokens, _sampling(model, seed))
+def _sessions(held: HeldOut, listed: Collection[Trial] | None) -> list[int] | None:
+    """Those that are needed: the ones that were learnt from, and of what was held out; None for all there are."""
+    if held.sessions is None or listed is None:
+        return None
+    named = (re.search(r"_ses-\D*(\d+)_", trial.run) for trial in listed)
+    return sorted({*held.sessions, *(int(found[1]) for found in named if found)})
 
-    for how, windows in (("online", test.online), ("offline cleaning", test.offline)):
-        yield row(f"Dynadiff, {how}", decoded(model, windows, seed))
-    seen = train.pictures[train.seen]
-    yield row("nearest neighbour, online", seen[nearest(train.online, test.online)])
-    latents = latent_means(plain, train.pictures)[train.seen]
-    own = encode_pictures(encoder, train.pictures)[train.seen]
-    targets = np.hstack([latents.reshape(len(seen), -1), own.reshape(len(seen), -1)])
-    fitted = ridge(train.online, targets, train.runs, test.online)
+
+def _with_repetitions(
+    model: Model, folder: Path, held: HeldOut, root: Path, learn: Trials, test: Trials, how: How
+) -> Judged:
+    pictures = [test.names[k] for k in test.seen]
+    every = np.arange(len(test))
+    if how.repetitions == "averaged":
+        groups = repetitions(pictures, every)
+    else:
+        chosen = one_repetition(pictures, every, how.draw) if how.repetitions == "one" else every
+        groups = [np.array([trial]) for trial in chosen]
+
+    def averaged(windows: WindowArray) -> NDArray[np.float32]:
+        return np.stack([windows[g].astype(np.float32).mean(axis=0) for g in groups])
+
+    first = [int(g[0]) for g in groups]
+    shown = test.pictures[test.seen[first]]
+    names = tuple(pictures[k] for k in first)
+    return Judged(model, folder, held, learn, averaged(test.online), averaged(test.offline), root, shown, names)
+
+
+def evaluate(
+    given: Judged, eyes: Eyes, how: How, out: Path | None = None, accelerator: Accelerator | None = None
+) -> tuple[Subject, list[Column], dict[str, NDArray[np.uint8]]]:
+    """Score a model and its baselines; the subject's part of an evaluation, its columns, and pictures of each decoder.
+
+    With ``out`` pictures are kept there, and those that are there already are not painted again.
+    """
+    libraries = [f"{name} {version(name)}" for name in LIBRARIES]
+    origin = f"{given.sha256}/{how}/{given.names}/{len(given.learn)}/{libraries}"
+    subject = given.model.config.subject
+    kept = Kept(out / "pictures" / subject, origin, accelerator) if out is not None else None
+    columns: dict[str, Column] = {}
+    rows, galleries = [], {}
+    for decoder, make in _decoders(given, accelerator):
+        seeds = how.seeds if make.noisy else how.seeds[:1]
+        named = {f"{decoder}, seed {seed}": partial(make.pictures, seed) for seed in seeds}
+        painted = [kept.pictures(name, paint) if kept else paint() for name, paint in named.items()]
+        found = scored(eyes, painted, given.shown, given.names)
+        columns |= {column.key: column for column, _ in found}
+        rows.append(Row(decoder, tuple(cell for _, cell in found)))
+        galleries[decoder] = painted[0]
+    held = given.held
+    listed = None if held.test is None else held.test.trials
+    split = f"{held.rule}, seed {held.seed}"
+    part = Subject(
+        subject, given.folder.name, given.sha256, split, given.names, listed, len(given.learn), tuple(rows)
+    )  # fmt: skip
+    return part, list(columns.values()), galleries
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """How a row's pictures (n, s, s, 3) come about, from a seed; ``noisy``: the seed matters."""
+
+    pictures: Callable[[int], NDArray[np.uint8]]
+    noisy: bool = True
+
+
+def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[str, _Decoder]]:
+    """The model itself twice, then baselines fitted on the rest of the tree, then the ceiling.
+
+    Ridge regression stands there twice: to the VAE's latents, and, where the generator has an image encoder of its own,
+    to the tokens from which the unadapted generator paints.
+    """
+    model, learn = given.model, given.learn
+    home = generator_folder(model.config.generator, given.folder)
+    plain = load_generator(home).freeze()
+    encoder = ImageEncoder.load(home / "image_encoder") if (home / "image_encoder").is_dir() else None
+
+    def painted(tokens: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
+        return paint_all(plain, tokens, _sampling(model, seed), None, accelerator)
+
+    for cleaning, windows in (("online", given.online), ("offline cleaning", given.offline)):
+        yield f"Dynadiff, {cleaning}", _Decoder(partial(decoded, model, windows, accelerator=accelerator))
+    seen = learn.pictures[learn.seen]
+    yield "nearest neighbour, online", _Decoder(lambda _: seen[nearest(learn.online, given.online)], noisy=False)
+    latents = latent_means(plain, learn.pictures)[learn.seen]
+    targets = [latents.reshape(len(seen), -1)]
+    if encoder is not None:
+        own = encode_pictures(encoder, learn.pictures)[learn.seen]
+        targets.append(own.reshape(len(seen), -1))
+    fitted = ridge(learn.online, np.hstack(targets), learn.runs, given.online)
     low, tokens = np.split(fitted, [latents[0].size], axis=1)
-    yield row("ridge to VAE latents, online", render(plain, low.reshape(-1, *latents.shape[1:])))
-    yield row("ridge to tokens, same generator, online", painted(tokens.reshape(-1, *own.shape[1:])))
-    yield row("ceiling: the picture's own tokens", painted(encode_pictures(encoder, test.pictures)[test.seen]))
+    yield (
+        "ridge to VAE latents, online",
+        _Decoder(lambda _: render(plain, low.reshape(-1, *latents.shape[1:])), noisy=False),
+    )
+    if encoder is not None:
+        yield "ridge to tokens, same generator, online", _Decoder(partial(painted, tokens.reshape(-1, *own.shape[1:])))
+        yield "ceiling: the picture's own tokens", _Decoder(partial(painted, encode_pictures(encoder, given.shown)))
+    else:
+        yield (
+            "ceiling: the picture through the VAE",
+            _Decoder(lambda _: render(plain, latent_means(plain, given.shown)), noisy=False),
+        )
 
 
-def decoded(model: Model, windows: WindowArray, seed: int = 0) -> NDArray[np.uint8]:
-    """Pictures (n, s, s, 3) of cleaned windows (n, voxels, volumes), painted as the model was judged."""
-    return paint_all(model.generator, brain_tokens(model, windows), _sampling(model, seed), model.null)
-
-
-def paint_all(
-    generator: Generator, tokens: NDArray[np.float32], sampling: Sampling, null: Tensor | None = None
+def decoded(
+    model: Model, windows: WindowArray, seed: int = 0, accelerator: Accelerator | None = None
 ) -> NDArray[np.uint8]:
-    """Pictures (n, s, s, 3) of tokens (n, k, d), batch after batch; all start from the same noise."""
-    noise, numbers = torch.from_numpy(initial_noise(sampling.seed, generator.latent_shape)), range(len(tokens))
-    batches = [(torch.from_numpy(tokens[k : k + BATCH]), numbers[k : k + BATCH]) for k in numbers[::BATCH]]
-    return np.concatenate([paint(generator, b, items, sampling, null, noise) for b, items in batches])
-
-
-def likeness(
-    painted: NDArray[np.uint8], shown: NDArray[np.uint8], encoder: ImageEncoder
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """R (n, n) of pictures painted and shown, (n, s, s, 3) each: in the encoder's tokens, and in coarse pixels."""
-
-    def tokens(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return encode_pictures(encoder, pictures).reshape(len(pictures), -1).astype(np.float64)
-
-    spaces: tuple[Features, Features] = (tokens, pixel_features)
-    in_tokens, in_pixels = (correlations(features(painted), features(shown)) for features in spaces)
-    return in_tokens, in_pixels
+    """Pictures (n, s, s, 3) of cleaned windows (n, voxels, volumes), painted as the model is configured."""
+    return paint_all(model.generator, brain_tokens(model, windows), _sampling(model, seed), model.null, accelerator)
 
 
 @torch.no_grad()
@@ -107,28 +207,16 @@ def brain_tokens(model: Model, windows: WindowArray) -> NDArray[np.float32]:
 @torch.no_grad()
 def latent_means(generator: Generator, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Posterior means (n, c, h, w) of the latents of pictures (n, s, s, 3)."""
-    batches = torch.from_numpy(pictures).split(256)
-    return torch.cat([posterior(generator, to_unit(b))[0] for b in batches]).numpy()
+    batches = torch.from_numpy(pictures).to(generator.vae.device).split(256)
+    return torch.cat([posterior(generator, to_unit(b))[0].cpu() for b in batches]).numpy()
 
 
 @torch.no_grad()
 def render(generator: Generator, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pictures (n, s, s, 3) of final latents (n, c, h, w)."""
-    return np.concatenate([Render(generator)(b).numpy() for b in torch.from_numpy(latents).split(256)])
+    batches: tuple[Tensor, ...] = torch.from_numpy(latents).to(generator.vae.device).split(256)
+    return np.concatenate([Render(generator)(b).cpu().numpy() for b in batches])
 
 
 def _sampling(model: Model, seed: int) -> Sampling:
     return Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
-
-
-def _row(decoder: str, pictures: NDArray[np.uint8], test: Trials, encoder: ImageEncoder) -> Row:
-    names = [test.names[k] for k in test.seen]
-
-    def score(r: NDArray[np.float64], of: Callable[..., NDArray[np.float64]]) -> Level:
-        return level(of(r, names), names, permutation_level(r, names, of, draws=100))
-
-    tokens, pixels = likeness(pictures, test.pictures[test.seen], encoder)
-    said = encoder.classify(torch.from_numpy(encode_pictures(encoder, pictures))).argmax(1).numpy()
-    true = [CATEGORIES.index(test.categories[k]) if test.categories[k] in CATEGORIES else -1 for k in test.seen]
-    named = float(np.mean(said == true)) if min(true) >= 0 else float("nan")
-    return Row(decoder, score(tokens, two_way), score(tokens, n_way_top1), score(pixels, two_way), named)

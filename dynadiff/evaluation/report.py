@@ -1,60 +1,93 @@
 """Tables of an evaluation, for people. Knows no arithmetic of its own."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from dynadiff.evaluation.evaluate import Row, evaluate
-from dynadiff.networks.model_folder import load_held_out, load_model
-from dynadiff.recordings.held_out import HeldOut
-from dynadiff.recordings.nsd import NSD
+from dynadiff.evaluation.scored import Cell, Column, Evaluation, Subject, differences, mean_over_subjects
 from dynadiff.scores.intervals import Interval, Level
 from dynadiff.scores.pixels import PixelScores
-from dynadiff.trials.divide import judged_on
-from dynadiff.trials.source import Trials, collect, nsd_runs
 
 PIXEL_TITLE = "test trials: mean [95 % interval over pictures] (what chance reaches once in twenty times)"
+KINDS = {"one": "one repetition of each picture", "averaged": "windows averaged over repetitions", "all": "all trials"}
 
 
-def print_evaluation(folder: Path, tree: Callable[[int], Path], seed: int) -> None:
-    """Score a model on the trials of a tree that were held out of its training; ``tree`` gives that of a subject."""
-    held, learn, test = judged_trials(folder, tree)
-    title = f"{_which(held, test)}; {len(learn)} trials to learn from"
-    table = Table("decoder", "two-way", "50-way top-1", "two-way, pixels", "category named", title=title)
-    rows = list(evaluate(folder, learn, test, seed))
-    for row in rows:
-        table.add_row(row.decoder, *map(cell, (row.two_way, row.top1, row.two_way_pixels)), f"{100 * row.named:.1f} %")
-    first: Row = rows[0]
-    levels = (first.two_way.chance, first.top1.chance, first.two_way_pixels.chance)
-    table.add_row("chance (95th percentile of permutations)", *(f"{100 * level:.1f} %" for level in levels), "")
-    Console(width=150).print(table)
+def print_evaluation(evaluation: Evaluation) -> None:
+    """A table a space for every subject, then what several subjects have in common, and what could not be scored."""
+    console = Console(width=160)
+    for subject in evaluation.subjects:
+        console.print(which(evaluation, subject), highlight=False)
+        for space in dict.fromkeys(column.space for column in evaluation.columns):
+            console.print(_table(evaluation, subject, space))
+        for line in _ahead(evaluation, subject):
+            console.print(line, highlight=False)
+    if len(evaluation.subjects) > 1:
+        console.print(_common(evaluation))
+    for line in evaluation.missing:
+        console.print(f"not scored: {line}", highlight=False)
 
 
-def judged_trials(folder: Path, tree: Callable[[int], Path]) -> tuple[HeldOut, Trials, Trials]:
-    """What a model says was held out; what baselines learn from, and what was held out, as windows such as it reads."""
-    held, listed = load_held_out(folder)
-    model = load_model(folder)
-    subject, config = int(model.config.subject), model.config
-    nsd = NSD(tree(subject))
-    learn, test = judged_on(nsd, subject, held, listed)
-    runs = list(nsd_runs(nsd, subject, nsd.sessions(subject)))
-    cut = partial(
-        collect, mask=model.mask, cleaning=config.cleaning, spec=config.window, size=model.generator.picture_size,
-        single=True,
-    )  # fmt: skip
-    known = cut(track(runs, "reading runs"), keep=learn.__contains__)
-    return held, known, cut(runs, keep=test.__contains__)
+def which(evaluation: Evaluation, subject: Subject) -> str:
+    """The trials that a subject's decoders were scored on, in a line."""
+    pictures, n = len(set(subject.trials)), len(subject.trials)
+    of_all = f", of {subject.listed} held out" if subject.listed not in (None, n) else " held out"
+    return (
+        f"subject {subject.subject}, model {subject.model}: {n} trials{of_all} (split {subject.split}), "
+        f"{pictures} pictures, {KINDS[evaluation.repetitions]}; baselines learnt from {subject.learnt} trials"
+    )
 
 
-def _which(held: HeldOut, test: Trials) -> str:
-    """Of the trials that are scored: how many there are, and by what they were held out."""
-    of_all = "" if held.test is None or held.test.trials == len(test) else f" of {held.test.trials}"
-    rule = f"split {held.rule}, seed {held.seed}"
-    return f"{len(test)}{of_all} held-out single trials ({rule}), {len(test.names)} pictures"
+def _table(evaluation: Evaluation, subject: Subject, space: str) -> Table:
+    columns = [column for column in evaluation.columns if column.space == space]
+    table = Table("decoder", *map(heading, columns), title=space)
+    for row in subject.rows:
+        cells = [row.cell(column.key) for column in columns]
+        table.add_row(row.decoder, *("" if c is None else value(c, k) for c, k in zip(cells, columns, strict=True)))
+    first = subject.rows[0]
+    levels = [None if (found := first.cell(column.key)) is None else found.chance for column in columns]
+    said = [("" if level is None else number(level, k)) for level, k in zip(levels, columns, strict=True)]
+    table.add_row("chance, once in twenty times", *said)
+    return table
+
+
+def _ahead(evaluation: Evaluation, subject: Subject) -> list[str]:
+    """Where the first decoder and another differ beyond the interval of paired differences, in the first column."""
+    first, column = subject.rows[0].decoder, evaluation.columns[0]
+    lines = []
+    for found in differences(evaluation, subject, first):
+        if found.column == column.key:
+            low, high = (number(edge, column) for edge in (found.ahead.low, found.ahead.high))
+            by = f"{number(found.ahead.mean, column)} [{low}, {high}]{column.unit and f' {column.unit}'}"
+            lines.append(f"{first} is ahead of {found.other} by {by} in {column.title}, {column.space}")
+    return lines
+
+
+def _common(evaluation: Evaluation) -> Table:
+    """Means over subjects with their standard errors, of the decoders that all of them have."""
+    title = f"mean ± standard error over {len(evaluation.subjects)} subjects"
+    decoders = [row.decoder for row in evaluation.subjects[0].rows]
+    table = Table("space", "score", *decoders, title=title)
+    for column in evaluation.columns:
+        means = [mean_over_subjects(evaluation, decoder, column.key) for decoder in decoders]
+        cells = ["" if m is None else f"{number(m[0], column)} ± {number(m[1], column)}" for m in means]
+        table.add_row(column.space, heading(column), *cells)
+    return table
+
+
+def value(found: Cell, column: Column) -> str:
+    """A score with its interval."""
+    return f"{number(found.mean, column)} [{number(found.low, column)}, {number(found.high, column)}]"
+
+
+def heading(column: Column) -> str:
+    """What a column is, and in what it is counted."""
+    return f"{column.title}, {column.unit}" if column.unit else column.title
+
+
+def number(score: float, column: Column) -> str:
+    """As tables print it, without the unit: percent and degrees with one digit, the rest with three."""
+    return f"{column.times * score:.{1 if column.times == 100 or column.unit == '°' else 3}f}"
 
 
 def print_pixel_scores(scores: Mapping[str, PixelScores]) -> None:

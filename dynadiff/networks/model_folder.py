@@ -62,7 +62,8 @@ def save_shared_model(model: SharedModel, folder: Path, dtype: torch.dtype = tor
         home = folder / f"subject-{name}"
         home.mkdir(exist_ok=True)
         own = _write(model.brain.subjects[name].state_dict(), home / "brain.safetensors", dtype)
-        beside = f"../{config.generator}" if (folder / config.generator).is_dir() else config.generator
+        inside = not Path(config.generator).is_absolute() and (folder / config.generator).is_dir()
+        beside = f"../{config.generator}" if inside else config.generator
         here = replace(config, generator=beside)
         _write_config(here, home, model.masks[name], model.affines[name], [own, shared], unet)
 

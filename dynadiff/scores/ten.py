@@ -6,7 +6,7 @@ no network and opens no file. A trial's score needs the other trials in two-way 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from dynadiff.scores.identification import Floats, standardised, two_way
 from dynadiff.scores.pairs import pixel_correlation, ssim
 from dynadiff.scores.settings import Pictures, Rivals, Setting
 
-Eye = Callable[[Pictures], Floats]  # pictures (n, h, w, 3) to features (n, d)
+Eye = Callable[[Any], Floats]  # pictures (n, h, w, 3) of the kind that it takes to features (n, d)
 BLOCK = 64  # pictures whose features are held at a time, beside those of all truths
 
 

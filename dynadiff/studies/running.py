@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
-from dynadiff.evaluation.evaluate import decoded, likeness
+from dynadiff.evaluation.evaluate import decoded
 from dynadiff.networks.generator import load_generator
-from dynadiff.networks.image_encoder import ImageEncoder
+from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model_folder import CONFIG, load_model
 from dynadiff.recordings.nsd import NSD
-from dynadiff.scores.identification import n_way_top1, two_way
+from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way
+from dynadiff.scores.pixels import pixel_features
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.judged import Judged, load_judged, save_judged
 from dynadiff.studies.plan import Condition, Study
@@ -171,3 +173,16 @@ def _differing(begun: dict[str, Any], now: dict[str, Any]) -> str:
 def _note(study: Study, condition: Condition, folder: Path) -> None:
     with atomic(folder / NOTE) as new:
         new.write_text(json.dumps(study.resolved(condition), indent=1) + "\n", "utf-8")
+
+
+def likeness(
+    painted: NDArray[np.uint8], shown: NDArray[np.uint8], encoder: ImageEncoder
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """R (n, n) of pictures painted and shown, (n, s, s, 3) each: in the encoder's tokens, and in coarse pixels."""
+
+    def tokens(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return encode_pictures(encoder, pictures).reshape(len(pictures), -1).astype(np.float64)
+
+    spaces: tuple[Features, Features] = (tokens, pixel_features)
+    in_tokens, in_pixels = (correlations(features(painted), features(shown)) for features in spaces)
+    return in_tokens, in_pixels

@@ -46,6 +46,14 @@ def check_precision(config: Training) -> None:
         raise UserError("float16 training needs a GPU: add --set precision=bf16, or --set precision=no")
 
 
+def open_processes() -> Accelerator:
+    """The accelerator of this process for work in float32 that trains nothing."""
+    cpu = not torch.accelerator.is_available()
+    PartialState(cpu=cpu, timeout=PATIENCE)
+    AcceleratorState._reset_state()
+    return Accelerator(cpu=cpu, mixed_precision="no")
+
+
 def zero2(config: Training, processes: int) -> dict[str, Any]:
     """DeepSpeed's configuration as it is shipped, ZeRO-2 with the optimiser on the CPU, filled in for this run."""
     settings: dict[str, Any] = json.loads(files("dynadiff").joinpath(ZERO2).read_text())

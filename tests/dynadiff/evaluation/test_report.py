@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.model_folder import load_held_out  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
@@ -46,16 +47,28 @@ def models(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return of
 
 
+@pytest.fixture(autouse=True)
+def no_outside_eye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at 224 pixels, which takes long: what it sees is tested by itself."""
+
+    def absent() -> None:
+        raise UserError("not here")
+
+    monkeypatch.setattr("dynadiff.evaluation.run.open_lite0", absent)
+    monkeypatch.setattr("dynadiff.evaluation.columns.DRAWS", 5)
+    monkeypatch.setattr("dynadiff.evaluation.columns.score_pictures", lambda *_: [])
+
+
 def test_the_trials_that_the_model_lists_are_scored_and_named(
     models: Callable[[str], Path], tree: Path, dynadiff
 ) -> None:
     _, listed = load_held_out(models("time-resolved"))
     learnt = sum(len(NSD(tree).run(2, *key).events) for key in KEYS) - len(listed)
-    code, said, wrong = dynadiff("evaluate", "--model", models("time-resolved"), "--root", tree)
+    code, said, wrong = dynadiff("evaluate", "--model", models("time-resolved"), "--root", tree, "--trials", "all")
     assert code == 0, wrong
     said = " ".join(said.split())
-    assert f"{len(listed)} held-out single trials (split time-resolved, seed 1)" in said
-    assert f"{learnt} trials to learn from" in said
+    assert f"{len(listed)} trials held out (split time-resolved, seed 1)" in said
+    assert f"baselines learnt from {learnt} trials" in said
     assert "Dynadiff, online" in said
 
 
@@ -66,11 +79,13 @@ def test_how_many_of_them_a_tree_has_is_said(
     (lost,) = (tmp_path / "tree").rglob("timeseries_session01_run02.nii.gz")
     lost.unlink()
     there = len(NSD(tree).run(2, 1, 1).events)
-    code, said, wrong = dynadiff("evaluate", "--model", models("first-session"), "--root", tmp_path / "tree")
+    code, said, wrong = dynadiff(
+        "evaluate", "--model", models("first-session"), "--root", tmp_path / "tree", "--trials", "all"
+    )
     assert code == 0, wrong
     every = len(load_held_out(models("first-session"))[1])
     assert there < every
-    assert f"{there} of {every} held-out single trials (split first-session, seed 1)" in " ".join(said.split())
+    assert f"{there} trials, of {every} held out (split first-session, seed 1)" in " ".join(said.split())
 
 
 def test_without_a_list_that_can_be_trusted_nothing_is_scored(

@@ -1,0 +1,79 @@
+"""Painting the pictures that are to be scored: shared by processes, kept on disk, gone on with after an interruption.
+
+Knows tokens, generators and a folder; knows no brain and no score.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynadiff.base.files import atomic
+from dynadiff.base.random import initial_noise
+from dynadiff.networks.generator import Generator
+from dynadiff.networks.sampling import paint
+from dynadiff.networks.schedule import Sampling
+
+BATCH = 64
+
+
+def paint_all(
+    generator: Generator, tokens: NDArray[np.float32], sampling: Sampling, null: Tensor | None = None,
+    accelerator: Accelerator | None = None,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Pictures (n, s, s, 3) of tokens (n, k, d); all start from the same noise.
+
+    Processes take whole batches in turn, so that a batch, and hence a picture, is the same however many there are.
+    """
+    device = accelerator.device if accelerator else torch.device("cpu")
+    first, step = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    noise = torch.from_numpy(initial_noise(sampling.seed, generator.latent_shape)).to(device)
+    _moved(generator, device)
+    starts = range(0, len(tokens), BATCH)
+    mine = []
+    for start in starts[first::step]:
+        part = torch.from_numpy(tokens[start : start + BATCH]).to(device)
+        mine.append((start, paint(generator, part, range(start, start + len(part)), sampling, null, noise)))
+    everyones = gather_object(mine) if accelerator and step > 1 else mine
+    return np.concatenate([pictures for _, pictures in sorted(everyones, key=lambda one: one[0])])
+
+
+def _moved(generator: Generator, device: torch.device) -> None:
+    for network in (generator.unet, generator.vae):
+        network.to(device)
+
+
+class Kept:
+    """Pictures in a folder, each file under the digest of what its pictures follow from."""
+
+    def __init__(self, folder: Path, origin: str, accelerator: Accelerator | None = None) -> None:
+        """``origin`` says everything that pictures follow from but their own name: model, trials, libraries."""
+        self._folder, self._origin, self._accelerator = folder, origin, accelerator
+
+    def pictures(self, name: str, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Those of that name, from the folder or else made; every process makes, the first writes."""
+        digest = hashlib.sha256(f"{self._origin}/{name}".encode()).hexdigest()[:16]
+        path = self._folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{digest}.npz"
+        self._together()
+        there = path.exists()
+        self._together()  # nobody writes before all have looked
+        if there:
+            with np.load(path, allow_pickle=False) as file:
+                return np.asarray(file["pictures"], np.uint8)
+        made = make()
+        if self._accelerator is None or self._accelerator.is_main_process:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as new:
+                np.savez_compressed(new, pictures=made)
+        return made
+
+    def _together(self) -> None:
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()

@@ -1,0 +1,100 @@
+"""What `dynadiff evaluate` does: eyes opened, every model judged on what was held out of it, all of it kept.
+
+Knows folders and the order of things; what is painted stands in `evaluate`, what is scored in `columns`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from dynadiff.assets import JUDGE
+from dynadiff.base.errors import UserError
+from dynadiff.base.files import atomic, file_digest
+from dynadiff.evaluation.columns import LITE0, OWN, Eyes, Remembering
+from dynadiff.evaluation.evaluate import LIBRARIES, How, Judged, Tree, evaluate, judged
+from dynadiff.evaluation.page.report import Gallery, html_report
+from dynadiff.evaluation.scored import Column, Evaluation, Subject
+from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
+from dynadiff.networks.model_folder import generator_folder, load_config
+from dynadiff.phantom.judge import SceneJudge
+from dynadiff.scores.judges.open import open_judges, open_lite0
+from dynadiff.scores.settings import setting_named
+from dynadiff.scores.ten import Eye
+
+PHANTOM = "phantom.json"  # of a tree that the phantom wrote
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated."""
+
+    models: Sequence[Path]
+    tree: Tree
+    how: How
+    weights: Path | None = None  # folder of the ten metrics' networks
+    setting: str = "dynadiff"
+    out: Path | None = None  # where everything is kept
+
+
+def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> Evaluation:
+    """Judge every model; what was found, which is in ``out`` too, beside a page for people.
+
+    Raises UserError where a model has no list of what was held out, or the tree has none of it.
+    """
+    whose = [load_config(folder).subject for folder in asked.models]
+    if len(set(whose)) < len(whose):
+        raise UserError("two models are of one subject: evaluate each by itself, and compare their scores.json")
+    setting = setting_named(asked.setting)
+    metrics, missing = ({}, []) if asked.weights is None else open_judges(asked.weights, setting)
+    lacking = [str(line) for line in missing]
+    files = {name: digest for judge in metrics.values() for name, digest in judge.files.items()}
+    spaces: dict[str, Eye] = {}
+    try:
+        outside = open_lite0()
+        spaces[LITE0], files = Remembering(outside), files | dict(outside.files)
+    except UserError as error:
+        lacking.insert(0, str(error))
+    subjects: list[Subject] = []
+    columns: dict[str, Column] = {}
+    galleries: dict[str, Gallery] = {}
+    data = set()
+    for folder in asked.models:
+        given = judged(folder, asked.tree, asked.how)
+        drawn = (given.root / PHANTOM).exists()
+        data.add("phantom" if drawn else "nsd")
+        files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
+        eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting)
+        part, found, painted = evaluate(given, eyes, asked.how, asked.out, accelerator)
+        subjects.append(part)
+        columns |= {column.key: column for column in found}
+        galleries[part.subject] = Gallery(given.shown, painted)
+    whole = Evaluation(
+        "phantom" if data == {"phantom"} else "nsd", asked.how.repetitions, asked.how.seeds, setting.name,
+        tuple(columns.values()), tuple(subjects), files, tuple(dict.fromkeys(lacking)),
+        {name: version(name) for name in LIBRARIES},
+    )  # fmt: skip
+    if asked.out is not None and (accelerator is None or accelerator.is_main_process):
+        whole.save(asked.out)
+        with atomic(asked.out / REPORT) as new:
+            new.write_text(html_report(whole, galleries), "utf-8")
+    return whole
+
+
+def _own(given: Judged, lacking: list[str]) -> dict[str, Eye]:
+    """The decoder's own token space, where its generator has an image encoder."""
+    home = generator_folder(given.model.config.generator, given.folder) / "image_encoder"
+    if not home.is_dir():
+        lacking.append(f"its own tokens: the generator of {given.folder.name} has no image encoder of its own")
+        return {}
+    encoder = ImageEncoder.load(home)
+
+    def tokens(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return encode_pictures(encoder, pictures).reshape(len(pictures), -1)
+
+    return {OWN: Remembering(tokens)}

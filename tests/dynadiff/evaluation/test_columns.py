@@ -1,0 +1,93 @@
+"""In every column what was shown is best and noise is at chance, and whose eye it is stands beside it."""
+
+import numpy as np
+import pytest
+
+from dynadiff.evaluation.columns import JUDGE, OWN, PIXELS, TEN, Eyes, Remembering, scored
+from dynadiff.phantom.judge import SceneJudge
+from dynadiff.phantom.scenes import draw, scene
+from dynadiff.scores.pixels import pixel_features
+
+NUMBERS = range(5_000_000, 5_000_060)  # scenes that nobody learns from
+NAMES = [str(number) for number in NUMBERS]
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr("dynadiff.evaluation.columns.DRAWS", 20)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return np.stack([draw(scene(number), 64)[0] for number in NUMBERS])
+
+
+@pytest.fixture(scope="module")
+def eyes():
+    return Eyes({"an outside eye": pixel_features, OWN: lambda p: p.reshape(len(p), -1) / 255}, SceneJudge())
+
+
+@pytest.fixture(scope="module")
+def noise(shown):
+    return np.random.default_rng(1).integers(0, 256, shown.shape, np.uint8)
+
+
+def by_key(found):
+    return {column.key: (column, cell) for column, cell in found}
+
+
+def test_an_outside_eye_comes_first_and_the_decoders_own_is_named(eyes, shown):
+    columns = [column for column, _ in scored(eyes, [shown], shown, NAMES)]
+    assert list(dict.fromkeys(c.space for c in columns)) == ["an outside eye", JUDGE, OWN, PIXELS, TEN]
+    assert len({c.key for c in columns}) == len(columns)
+
+
+def test_what_was_shown_is_right_in_every_column(eyes, shown):
+    for column, cell in scored(eyes, [shown], shown, NAMES):
+        if column.unit == "°":
+            assert cell.mean < 15, column
+        elif column.higher_is_better:
+            assert cell.mean > 0.9, column
+        assert cell.low <= cell.mean <= cell.high
+        assert len(cell.per_trial) == len(NAMES)
+        if cell.chance is not None:
+            better = cell.low > cell.chance if column.higher_is_better else cell.high < cell.chance
+            assert better, column
+
+
+def test_noise_is_at_chance(eyes, shown, noise):
+    for column, cell in scored(eyes, [noise], shown, NAMES):
+        if "two-way" in column.title:
+            assert cell.low < 0.5 < cell.high or cell.mean == pytest.approx(0.5, abs=0.1), column
+        if column.title.startswith("hue"):
+            assert cell.mean == pytest.approx(90, abs=25)
+        if column.title == "category named":
+            assert cell.mean < 0.2
+
+
+def test_a_score_is_the_mean_over_seeds(eyes, shown, noise):
+    both = by_key(scored(eyes, [shown, noise], shown, NAMES))
+    each = [by_key(scored(eyes, [pictures], shown, NAMES)) for pictures in (shown, noise)]
+    for key, (_, cell) in both.items():
+        expected = np.mean([found[key][1].per_trial for found in each], axis=0)
+        assert np.allclose(cell.per_trial, expected, atol=2e-6), key
+        assert cell.mean == pytest.approx(expected.mean(), abs=1e-5)
+
+
+def test_how_many_pictures_one_is_chosen_of_is_said(eyes, shown):
+    few = [column.title for column, _ in scored(eyes, [shown[:20]], shown[:20], NAMES[:20]) if column.space == PIXELS]
+    assert few == ["two-way", "two-way, against truths", "one of 20 (20 pictures)"]
+
+
+def test_where_pictures_are_no_drawn_scenes_nobody_judges_them_as_such(shown):
+    columns = [c for c, _ in scored(Eyes({"x": pixel_features}), [shown], shown, [f"photo {n}" for n in NAMES])]
+    assert {c.space for c in columns} == {"x", PIXELS, TEN}
+
+
+def test_an_eye_that_remembers_looks_once_and_sees_the_same(shown):
+    looked = []
+    eye = Remembering(lambda pictures: looked.append(len(pictures)) or pixel_features(pictures))
+    twice = np.concatenate([shown[:7], shown[3:9], shown[:1]])
+    assert np.array_equal(eye(twice), pixel_features(twice))
+    assert np.array_equal(eye(twice), pixel_features(twice))
+    assert looked == [9]
