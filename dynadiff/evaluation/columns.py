@@ -1,8 +1,8 @@
 """The columns of an evaluation: in whose eyes pictures are compared, and every score of every trial there.
 
 First an eye that nobody here trained, EfficientNet-Lite0; for the phantom then the judge of scenes, to whom the truth
-is known; the decoder's own tokens third, with their name on them, for the decoder was trained in that space; pixels;
-and those of the ten metrics whose networks the user has. Knows pictures and names of them; knows no decoder.
+is known; pixels; the decoder's own tokens, with their name on them, for the decoder was trained in that space; and
+those of the ten metrics whose networks the user has. Knows pictures and names of them; knows no decoder.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dynadiff.evaluation.scored import Cell, Column
 from dynadiff.phantom.judge import SceneJudge
 from dynadiff.phantom.truth import truth
-from dynadiff.scores.identification import Floats, n_way_top1, two_way
+from dynadiff.scores.identification import Floats, n_way_top1, two_way, two_way_level
 from dynadiff.scores.intervals import bootstrap_ci, permutation_level
 from dynadiff.scores.pixels import pixel_features
 from dynadiff.scores.scenes import Shown, hue_errors, mean_iou, named, object_f1
@@ -70,15 +70,15 @@ def scored(
 
 
 def _scores(eyes: Eyes, painted: NDArray[np.uint8], shown: NDArray[np.uint8], names: Sequence[str]) -> Iterator[Score]:
-    spaces = list(eyes.spaces.items())
-    for space, eye in spaces[:1]:
+    outside = {space: eye for space, eye in eyes.spaces.items() if space != OWN}
+    for space, eye in outside.items():
         yield from _identified(space, eye, painted, shown, names)
     if eyes.scenes is not None:
         yield from _identified(JUDGE, eyes.scenes.features, painted, shown, names)
         yield from _seen(eyes.scenes.look(painted), truth([int(name) for name in names]))
-    for space, eye in spaces[1:]:
-        yield from _identified(space, eye, painted, shown, names)
     yield from _identified(PIXELS, pixel_features, painted, shown, names)
+    if OWN in eyes.spaces:  # never first: the decoder was trained in it
+        yield from _identified(OWN, eyes.spaces[OWN], painted, shown, names)
     for one in score_pictures(painted, shown, names, eyes.setting, eyes.metrics):
         key = f"{one.metric.key}{'' if one.headline else '-other-way'}"
         unit = "%" if one.metric.times == 100 and one.metric.key != "dreamsim" else ""
@@ -89,16 +89,12 @@ def _identified(
     space: str, eye: Eye, painted: NDArray[np.uint8], shown: NDArray[np.uint8], names: Sequence[str]
 ) -> Iterator[Score]:
     """Two-way in both directions, and one of 50, or of as many pictures as there are."""
-    r, pictures = resemblance(eye, painted, shown), len(set(names))
-    n = min(N_WAY, pictures)
-    ways: dict[str, Callable[[NDArray[np.float64], Sequence[str]], NDArray[np.float64]]] = {
-        "two-way": two_way,
-        "two-way, against truths": lambda own, same: two_way(own.T, same),
-        f"one of {n} ({pictures} pictures)": partial(n_way_top1, n=n),
-    }
-    for title, score in ways.items():
-        chance = permutation_level(r, names, score, draws=DRAWS)
-        yield Column(f"{space}: {title}", title, space, 100, "%", True), score(r, names), chance
+    r, n = resemblance(eye, painted, shown), min(N_WAY, len(set(names)))
+    for title, way in (("two-way", r), ("two-way, against truths", r.T)):
+        yield Column(f"{space}: {title}", title, space, 100, "%", True), two_way(way, names), two_way_level(way, names)
+    score, title = partial(n_way_top1, n=n), f"one of {n}"
+    chance = permutation_level(r, names, score, draws=DRAWS)
+    yield Column(f"{space}: {title}", title, space, 100, "%", True), score(r, names), chance
 
 
 def _seen(said: Shown, true: Shown) -> Iterator[Score]:

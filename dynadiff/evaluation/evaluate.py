@@ -14,10 +14,12 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from blake3 import blake3
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.evaluation.baselines import nearest, ridge
 from dynadiff.evaluation.columns import Eyes, scored
@@ -82,6 +84,8 @@ def judged(folder: Path, tree: Tree, how: How) -> Judged:
         collect, mask=model.mask, cleaning=config.cleaning, spec=config.window, size=model.generator.picture_size,
         single=True,
     )  # fmt: skip
+    if len({trial.picture for trial in unknown}) < 2:
+        raise UserError(f"of what was held out {nsd.root} shows one picture: identification needs two, add runs")
     learn = cut(track(runs, "reading runs"), keep=known.__contains__)
     return _with_repetitions(model, folder, held, nsd.root, learn, cut(runs, keep=unknown.__contains__), how)
 
@@ -121,8 +125,7 @@ def evaluate(
 
     With ``out`` pictures are kept there, and those that are there already are not painted again.
     """
-    libraries = [f"{name} {version(name)}" for name in LIBRARIES]
-    origin = f"{given.sha256}/{how}/{given.names}/{len(given.learn)}/{libraries}"
+    origin = _origin(given, accelerator)
     subject = given.model.config.subject
     kept = Kept(out / "pictures" / subject, origin, accelerator) if out is not None else None
     columns: dict[str, Column] = {}
@@ -137,11 +140,24 @@ def evaluate(
         galleries[decoder] = painted[0]
     held = given.held
     listed = None if held.test is None else held.test.trials
-    split = f"{held.rule}, seed {held.seed}"
+    may_recur = "; its pictures may recur in what was learnt" if held.rule == "time-resolved" else ""
+    split = f"{held.rule}, seed {held.seed}{may_recur}"
     part = Subject(
         subject, given.folder.name, given.sha256, split, given.names, listed, len(given.learn), tuple(rows)
     )  # fmt: skip
     return part, list(columns.values()), galleries
+
+
+def _origin(given: Judged, accelerator: Accelerator | None) -> str:
+    """A digest of what pictures follow from but decoder and seed: weights, generator, windows, pictures, libraries."""
+    home, learn = generator_folder(given.model.config.generator, given.folder), given.learn
+    said = [given.sha256, str(accelerator.device.type if accelerator else "cpu")]
+    said += [f"{path.relative_to(home)} {file_digest(path)}" for path in sorted(home.rglob("*.*")) if path.is_file()]
+    said += [f"{name} {version(name)}" for name in LIBRARIES]
+    digest = blake3("\n".join([*said, *given.names]).encode())
+    for values in (given.online, given.offline, given.shown, learn.online, learn.pictures, learn.seen, learn.runs):
+        digest.update(np.ascontiguousarray(values).data.cast("B"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

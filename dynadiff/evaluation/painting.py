@@ -7,14 +7,16 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic
 from dynadiff.base.random import initial_noise
 from dynadiff.networks.generator import Generator
@@ -61,12 +63,8 @@ class Kept:
         """Those of that name, from the folder or else made; every process makes, the first writes."""
         digest = hashlib.sha256(f"{self._origin}/{name}".encode()).hexdigest()[:16]
         path = self._folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{digest}.npz"
-        self._together()
-        there = path.exists()
-        self._together()  # nobody writes before all have looked
-        if there:
-            with np.load(path, allow_pickle=False) as file:
-                return np.asarray(file["pictures"], np.uint8)
+        if self._is_there(path):
+            return _read(path)
         made = make()
         if self._accelerator is None or self._accelerator.is_main_process:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +72,17 @@ class Kept:
                 np.savez_compressed(new, pictures=made)
         return made
 
-    def _together(self) -> None:
+    def _is_there(self, path: Path) -> bool:
+        """As the first process sees it, so that all go the same way."""
+        there = [path.exists()]
         if self._accelerator is not None:
-            self._accelerator.wait_for_everyone()
+            broadcast_object_list(there)
+        return there[0]
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return np.asarray(file["pictures"], np.uint8)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, and let all processes share one --out") from None

@@ -22,7 +22,7 @@ from dynadiff.evaluation.scored import Column, Evaluation, Subject
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model_folder import generator_folder, load_config
 from dynadiff.phantom.judge import SceneJudge
-from dynadiff.scores.judges.open import open_judges, open_lite0
+from dynadiff.scores.judges.open import INSTALL, has_lite0, open_judges, open_lite0
 from dynadiff.scores.settings import setting_named
 from dynadiff.scores.ten import Eye
 
@@ -49,17 +49,21 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> Eval
     """
     whose = [load_config(folder).subject for folder in asked.models]
     if len(set(whose)) < len(whose):
-        raise UserError("two models are of one subject: evaluate each by itself, and compare their scores.json")
+        raise UserError("two models are of one subject: evaluate each by itself, with another --out")
     setting = setting_named(asked.setting)
     metrics, missing = ({}, []) if asked.weights is None else open_judges(asked.weights, setting)
     lacking = [str(line) for line in missing]
+    if asked.weights is None:
+        lacking.append(
+            "those of the ten metrics that need networks: give --weights a folder with them, see docs/metrics.md"
+        )
     files = {name: digest for judge in metrics.values() for name, digest in judge.files.items()}
     spaces: dict[str, Eye] = {}
-    try:
+    if has_lite0():
         outside = open_lite0()
         spaces[LITE0], files = Remembering(outside), files | dict(outside.files)
-    except UserError as error:
-        lacking.insert(0, str(error))
+    else:
+        lacking.insert(0, f"the judge EfficientNet-Lite0, an eye from outside, is not installed: {INSTALL}")
     subjects: list[Subject] = []
     columns: dict[str, Column] = {}
     galleries: dict[str, Gallery] = {}

@@ -55,7 +55,9 @@ def two_way_level(r: NDArray[np.float64], pictures: Sequence[str], seed: int = 0
     rng, truths = np.random.default_rng(seed), np.arange(len(r))
     dealt = np.stack([rng.permutation(len(r)) for _ in range(draws)])  # (draws, n): the reconstruction of each trial
     own, rivals = r[dealt, truths], _differ(pictures)
-    beaten = (r < r[:, None]).sum(axis=1)[dealt, truths]  # of all others, those of the same picture among them
+    columns = zip(r.T, np.sort(r, axis=0).T, strict=True)
+    below = np.stack([np.searchsorted(ordered, values) for values, ordered in columns], axis=1)
+    beaten = below[dealt, truths]  # of all others, those of the same picture among them
     for same, truth in zip(*np.nonzero(~rivals), strict=True):
         beaten[:, truth] -= r[dealt[:, same], truth] < own[:, truth]
     return float(np.quantile((beaten / rivals.sum(axis=0)).mean(axis=1), 0.95))

@@ -71,7 +71,7 @@ def interval_plot(title: str, bars: Sequence[Bar]) -> Markup:
 
 
 def sorted_curve(title: str, scores: Sequence[float], chance: float | None, higher_is_better: bool) -> Markup:
-    """The scores of all trials from the best to the worst, and how many reach what chance gives on average."""
+    """The scores of all trials from the best to the worst, and the mean that chance reaches once in twenty times."""
     ranked = np.sort(np.asarray(scores, np.float64))[:: -1 if higher_is_better else 1]
     kept = np.unique(np.linspace(0, len(ranked) - 1, min(POINTS, len(ranked))).round().astype(int))
     level = [] if chance is None or not isfinite(chance) else [chance]

@@ -73,7 +73,8 @@ def _scores(evaluation: Evaluation, subject: Subject, anchor: str) -> Iterator[M
         title = f"{column.title}{unit(column)}, {column.space}"
         scores, chance = [column.times * v for v in cell.per_trial], _printed(column, cell.chance)
         yield element("h3", f"Every trial of {subject.rows[0].decoder}")
-        yield element("p", f"{title}, trials from best to worst; dashed: chance, of the mean.", class_="soft")
+        about = f"{title}, trials from best to worst; dashed: the mean that chance reaches once in twenty times."
+        yield element("p", about, class_="soft")
         yield element("figure", sorted_curve(title, scores, chance, column.higher_is_better))
 
 

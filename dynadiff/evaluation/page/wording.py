@@ -7,7 +7,7 @@ from math import isfinite
 from dynadiff.evaluation.scored import Column, Evaluation
 
 JUDGE, OWN, PIXELS, TEN = "the judge of scenes", "its own tokens", "pixels", "ten metrics"
-INNER = (JUDGE, OWN, PIXELS, TEN)  # behind every eye from outside, in this order
+INNER = (JUDGE, PIXELS, OWN, TEN)  # behind every eye from outside, in this order
 SPACES = {
     JUDGE: "the judge of scenes: a network of this project, trained on drawings that no decoder learnt from",
     OWN: "its own tokens: the space that the decoder itself was trained in",
@@ -16,7 +16,7 @@ SPACES = {
 }
 DATA = {
     "phantom": "the phantom, a synthetic subject that sees drawings: it says nothing about photographs",
-    "nsd": "the Natural Scenes Dataset",
+    "nsd": "a tree in the layout of the Natural Scenes Dataset",
 }
 REPETITIONS = {
     "one": "one repetition of each picture: single trials",

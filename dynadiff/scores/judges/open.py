@@ -92,7 +92,7 @@ def open_judges(weights: Path, setting: Setting, device: str = "cpu") -> tuple[d
         if metric.key in setting.sides:
             opened = _open(metric.key, weights, setting, device)
         elif metric.how == "measured" and metric.key in setting.measured:
-            opened = "run the release's segmentation in its own environment, and hand in its table trial,miou"
+            opened = "the release's segmentation has an environment of its own, and its table is not read back here yet"
         else:
             continue
         if isinstance(opened, Judge):
@@ -100,6 +100,11 @@ def open_judges(weights: Path, setting: Setting, device: str = "cpu") -> tuple[d
         else:
             missing.append(Missing(metric.key, f"{metric.title}: {opened}"))
     return judges, missing
+
+
+def has_lite0() -> bool:
+    """Whether the package that brings EfficientNet-Lite0 is installed."""
+    return importlib.util.find_spec(LITE) is not None
 
 
 def open_lite0(device: str = "cpu") -> Judge:

@@ -38,7 +38,7 @@ def by_key(found):
 
 def test_an_outside_eye_comes_first_and_the_decoders_own_is_named(eyes, shown):
     columns = [column for column, _ in scored(eyes, [shown], shown, NAMES)]
-    assert list(dict.fromkeys(c.space for c in columns)) == ["an outside eye", JUDGE, OWN, PIXELS, TEN]
+    assert list(dict.fromkeys(c.space for c in columns)) == ["an outside eye", JUDGE, PIXELS, OWN, TEN]
     assert len({c.key for c in columns}) == len(columns)
 
 
@@ -76,7 +76,7 @@ def test_a_score_is_the_mean_over_seeds(eyes, shown, noise):
 
 def test_how_many_pictures_one_is_chosen_of_is_said(eyes, shown):
     few = [column.title for column, _ in scored(eyes, [shown[:20]], shown[:20], NAMES[:20]) if column.space == PIXELS]
-    assert few == ["two-way", "two-way, against truths", "one of 20 (20 pictures)"]
+    assert few == ["two-way", "two-way, against truths", "one of 20"]
 
 
 def test_where_pictures_are_no_drawn_scenes_nobody_judges_them_as_such(shown):
@@ -91,3 +91,11 @@ def test_an_eye_that_remembers_looks_once_and_sees_the_same(shown):
     assert np.array_equal(eye(twice), pixel_features(twice))
     assert np.array_equal(eye(twice), pixel_features(twice))
     assert looked == [9]
+
+
+@pytest.mark.parametrize("scenes", [True, False])
+def test_the_space_that_a_decoder_was_trained_in_is_never_first(scenes, shown):
+    eyes = Eyes({OWN: pixel_features}, SceneJudge() if scenes else None)
+    columns = [column for column, _ in scored(eyes, [shown[:12]], shown[:12], NAMES[:12])]
+    assert columns[0].space == (JUDGE if scenes else PIXELS)
+    assert OWN in {column.space for column in columns}

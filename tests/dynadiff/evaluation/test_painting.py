@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.evaluation import painting  # noqa: E402
 from dynadiff.evaluation.painting import Kept, paint_all  # noqa: E402
 from dynadiff.networks.schedule import Sampling  # noqa: E402
@@ -50,3 +51,12 @@ def test_processes_together_paint_what_one_does(monkeypatch):
     assert [start for start, _ in parts[0]] == [0, 6]
     together = np.concatenate([pictures for _, pictures in sorted(parts[0] + parts[1], key=lambda one: one[0])])
     assert np.array_equal(together, whole)
+
+
+def test_a_file_of_pictures_that_is_cut_short_is_one_sentence(tmp_path):
+    kept = Kept(tmp_path, "model a")
+    kept.pictures("x", lambda: np.zeros((2, 4, 4, 3), np.uint8))
+    (path,) = tmp_path.glob("*.npz")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"cannot be read .*: remove it"):
+        kept.pictures("x", lambda: np.zeros((2, 4, 4, 3), np.uint8))

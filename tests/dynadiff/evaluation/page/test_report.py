@@ -56,7 +56,7 @@ def test_every_cell_of_every_table_is_the_evaluations(data: str) -> None:
     for subject in found.subjects:
         shown, _ = split(page[f"Subject {subject.subject}"])
         assert [space_of(title) for title in shown] == [
-            "EfficientNet-Lite0", "the judge of scenes", "its own tokens", "pixels", *["ten metrics"] * (data == "nsd"),
+            "EfficientNet-Lite0", "the judge of scenes", "pixels", "its own tokens", *["ten metrics"] * (data == "nsd"),
         ]  # fmt: skip
         assert "its own tokens: the space that the decoder itself was trained in" in shown
         for title, (head, *rows) in shown.items():
