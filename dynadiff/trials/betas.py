@@ -78,7 +78,14 @@ def load_betas(path: Path) -> Betas:
     except (OSError, BadZipFile, ValueError, TypeError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else "it ends too early"
         raise UserError(f"{path} is no npz of numbers and words ({reason}): write it with numpy.savez") from error
-    return checked(betas, images, split, str(path))
+    found = checked(betas, images, split, str(path))
+    if alone := [name for name, side in zip(SPLITS, (False, True), strict=True) if _pictures(found, side) < 2]:
+        raise UserError(f"the {alone[0]} trials in {path} show one picture: two are needed to tell apart")
+    return found
+
+
+def _pictures(betas: Betas, test: bool) -> int:
+    return len(np.unique(betas.seen[betas.test == test]))
 
 
 def read_betas(source: Path, root: Path | None, subject: int, size: int) -> Betas:
@@ -114,8 +121,6 @@ def checked(betas: NDArray[np.generic], images: NDArray[np.generic], split: NDAr
         raise UserError(
             f"trials {first} and {second} in {where} show one picture, in train and in test: keep it in one"
         )
-    if alone := [name for name, side in zip(SPLITS, (~test, test), strict=True) if len(set(seen[side])) < 2]:
-        raise UserError(f"the {alone[0]} trials in {where} show one picture: two are needed to tell apart")
     names = tuple(f"picture {k}" for k in range(len(pictures)))
     return Betas(standardised(betas, ~test), seen.astype(np.int64), test, pictures, names)
 

@@ -61,7 +61,6 @@ def test_training_refuses_a_folder_in_use_an_empty_tree_and_an_unknown_preset(tm
 
 WRONG = [
     ("evaluate --model none", "no model in none: make one with `dynadiff train --out none`"),
-    ("evaluate --model shared", "give one of them, as --model shared/subject-01"),
     ("evaluate --root none", "there is no folder none"),
     ("export onnx --model none --out x", "no model in none"),
     ("export onnx --out shared", "is no engine folder: give --out another name"),
