@@ -157,7 +157,7 @@ def _train_on_runs(recipe: "Recipe", root: Path | None) -> None:
         return
     say(f"{recipe.out}: {line}")
     model = recipe.out if len(recipe.subjects) == 1 else recipe.out / f"subject-{recipe.subjects[0]:02d}"
-    say(f"log: {recipe.out}/work/dynadiff.jsonl, a file a stage beside it")
+    say(_where_the_log_is(recipe.out))
     say(f"samples: {recipe.out}/samples")
     tree = "" if root is None else f" --root {root}"
     if has_encoder(locate(recipe.generator, recipe.out)):  # evaluate scores in its tokens
@@ -194,9 +194,13 @@ def _train_on_betas(source: Path, recipe: "Recipe", root: Path | None) -> None:
         )  # fmt: skip
         print_pixel_scores(judge_betas(*trained, out))
     say(f"{out}: a decoder of betas, which decodes no stream")
-    say(f"log: {out}/work/dynadiff.jsonl, a file a stage beside it")
+    say(_where_the_log_is(out))
     say(f"samples: {out}/samples; of the test trials, shown above painted: {out / PICTURES}")
     say(f"scores: {out / SCORES}")
+
+
+def _where_the_log_is(out: Path) -> str:
+    return f"log: {out / 'work' / 'dynadiff.jsonl'}, a file a stage beside it"
 
 
 def _say_how_short(recipe: "Recipe") -> None:

@@ -48,9 +48,8 @@ Repetitions = Literal["one", "averaged", "all"]
 class How:
     """How a model is judged."""
 
-    repetitions: Repetitions = "one"  # of each picture: one, drawn by its name; the mean of their windows; all
+    repetitions: Repetitions = "one"  # of each picture: one, drawn with seed 0; the mean of their windows; all
     seeds: tuple[int, ...] = (0,)  # of the noise that pictures start from
-    draw: int = 0  # seed of the repetition that is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def _with_repetitions(
     if how.repetitions == "averaged":
         groups = repetitions(pictures, every)
     else:
-        chosen = one_repetition(pictures, every, how.draw) if how.repetitions == "one" else every
+        chosen = one_repetition(pictures, every) if how.repetitions == "one" else every
         groups = [np.array([trial]) for trial in chosen]
 
     def averaged(windows: WindowArray) -> NDArray[np.float32]:

@@ -10,7 +10,11 @@ from dynadiff.scores.intervals import Interval, Level
 from dynadiff.scores.pixels import PixelScores
 
 PIXEL_TITLE = "test trials: mean [95 % interval over pictures] (what chance reaches once in twenty times)"
-KINDS = {"one": "one repetition of each picture", "averaged": "windows averaged over repetitions", "all": "all trials"}
+KINDS = {
+    "one": "one repetition of each picture, drawn with seed 0",
+    "averaged": "windows averaged over repetitions",
+    "all": "all trials",
+}
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -19,7 +19,7 @@ DATA = {
     "nsd": "a tree in the layout of the Natural Scenes Dataset",
 }
 REPETITIONS = {
-    "one": "one repetition of each picture: single trials",
+    "one": "one repetition of each picture, drawn with seed 0: single trials",
     "averaged": "the mean of the windows of a picture's repetitions",
     "all": "all repetitions of each picture: single trials",
 }

@@ -181,7 +181,7 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     assert "preset phantom, split first-session" in said
     lines = said.splitlines()
     assert lines[-4:] == [
-        f"log: {out}/work/dynadiff.jsonl, a file a stage beside it",
+        f"log: {out / 'work' / 'dynadiff.jsonl'}, a file a stage beside it",
         f"samples: {out}/samples",
         f"next: dynadiff evaluate --model {out}",
         f"next: realtime decode --engine torch --model {out}",
@@ -211,7 +211,7 @@ def test_betas_leave_log_scores_and_pictures_and_say_where(tmp_path: Path, dynad
     assert code == 0, wrong
     assert said.splitlines()[-4:] == [
         f"{out}: a decoder of betas, which decodes no stream",
-        f"log: {out}/work/dynadiff.jsonl, a file a stage beside it",
+        f"log: {out / 'work' / 'dynadiff.jsonl'}, a file a stage beside it",
         f"samples: {out}/samples; of the test trials, shown above painted: {out}/samples/test-trials.png",
         f"scores: {out}/scores.json",
     ]

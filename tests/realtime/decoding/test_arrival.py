@@ -55,7 +55,7 @@ def test_a_decoder_that_cannot_keep_up_says_by_how_much(make_run, make_decoder, 
     folder, summary, views = decoded(make_run, make_decoder, listed_feed, tmp_path / "out")
     behind = 25 * PAINTS - 24 * EVERY  # of the last picture: all are painted one after the other
     assert summary["latency_ms"]["max"] == pytest.approx(1000 * behind, abs=600)
-    assert summary["lag_ms"]["max"] > 1000 * (behind - 4 * PAINTS)  # threads take turns as they like
+    assert summary["lag_ms"]["max"] >= 1000 * (behind - 3 * PAINTS) - 1e-6  # three windows wait or are painted then
     assert summary["deadline_misses"] > 15
     assert summary["caught_up"] == 0
     assert any("s behind" in state(view) for view in views)
