@@ -158,6 +158,7 @@ def phantom(
     sessions: Annotated[str, typer.Option(help="As 1 or 1-3.")] = "1",
     runs: Annotated[str, typer.Option(help="Task runs of each session, as 1 or 1-3; a session has 12.")] = "1-12",
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn: another one is another phantom.")] = 0,
+    null: Annotated[bool, typer.Option("--null", help="Of subjects whose brains answer to no picture.")] = False,
 ) -> None:
     """Write a synthetic NSD tree."""
     from dynadiff.phantom.tree import write_tree
@@ -169,7 +170,7 @@ def phantom(
             console.print(f"{done} of {total}: {name}", highlight=False)
 
     chosen = numbers("--subjects", subjects), numbers("--sessions", sessions), numbers("--runs", runs)
-    write_tree(root, *chosen, seed, say)
+    write_tree(root, *chosen, seed, say, null=null)
     console.print(f"written: {root}", soft_wrap=True)
 
 

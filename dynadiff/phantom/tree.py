@@ -24,7 +24,7 @@ from dynadiff.base.files import atomic, locked, sweep, unfinished
 from dynadiff.phantom.design import Design, design
 from dynadiff.phantom.head import Shape
 from dynadiff.phantom.scenes import draw, scene
-from dynadiff.phantom.subject import SHAPES, VERSION, Phantom
+from dynadiff.phantom.subject import SHAPES, VERSION, Noise, Phantom
 from dynadiff.recordings.nsd_facts import IMAGES, REPEATS, SESSIONS, TASK_RUNS, TR, file_runs
 
 VOXEL_MM = 1.8
@@ -39,6 +39,7 @@ This folder is synthetic. It holds the file layout of the Natural Scenes Dataset
 A program (dynadiff-realtime, phantom version {version}, seed {seed}) drew the pictures and computed the brain
 volumes of subjects that do not exist. {experiment}/phantom_categories.tsv names the object of each picture.
 """
+NULL = "\nIt is a null phantom: no brain in it answers to any picture, and whoever finds one decoded has found a mistake.\n"
 
 Progress = Callable[[int, int, str], None]  # how many are done, how many in all, name of the one just done
 RunKey = tuple[int, int, int]  # subject, session, file run
@@ -70,12 +71,13 @@ def write_tree(
     seed: int = 0,
     progress: Progress | None = None,
     shapes: Mapping[int, Shape] = SHAPES,
+    null: bool = False,
 ) -> None:
     """Write what is missing of these sessions and task runs (1 to 12); resting runs come with their session.
 
-    ``shapes`` gives each subject's volume. Two writers of a tree wait for each other. Raises UserError for a
-    subject, session or run that NSD has not, for a tree of another seed or version or a folder that holds
-    something else, and where it cannot be written.
+    ``shapes`` gives each subject's volume; the brains of a ``null`` tree answer to no picture. Two writers of a tree
+    wait for each other. Raises UserError for a subject, session or run that NSD has not, for a tree of another kind,
+    seed or version or a folder that holds something else, and where it cannot be written.
     """
     check_wanted(subjects, sessions, runs, seed)
     wanted = [
@@ -84,16 +86,16 @@ def write_tree(
         for file_run, task_run in file_runs(subject, session).items()
         if task_run in runs or task_run == 0
     ]
-    plan = design(seed)
+    plan, noise = design(seed), Noise(response=0.0) if null else Noise()
     ids = np.unique(np.concatenate([plan.file_rows(*run) for run in wanted]))
     try:
         root.mkdir(parents=True, exist_ok=True)
         with locked(root / LOCK):
-            _claim(root, seed)
+            _claim(root, seed, null)
             sweep(root)
-            _write_experiment(root, seed)
+            _write_experiment(root, seed, null)
             write_pictures(root, ids[ids > 0], progress)
-            _write_runs(root, wanted, seed, shapes, progress)
+            _write_runs(root, wanted, seed, lambda one: Phantom(one, seed, shapes[one], noise), progress)
     except OSError as error:
         raise UserError(
             f"the phantom cannot be written to {root} ({error.strerror or error}): "
@@ -147,23 +149,24 @@ def check_wanted(
             raise UserError(f"there is no task run {run}: name runs from 1 to {TASK_RUNS}.")
 
 
-def _claim(root: Path, seed: int) -> None:
+def _claim(root: Path, seed: int, null: bool) -> None:
     """phantom.json says which phantom a folder holds; a folder without it must be empty."""
-    identity = json.dumps({"phantom": VERSION, "seed": seed}) + "\n"
+    identity = json.dumps({"phantom": VERSION, "seed": seed} | ({"null": True} if null else {})) + "\n"
     note = root / "phantom.json"
     if not note.exists():
         if any(path.name != LOCK and not unfinished(path) for path in root.iterdir()):
             raise UserError(f"{root} holds something else: give a new or an empty folder for the phantom.")
         _write_text(note, identity)
     if note.read_text(encoding="utf-8") != identity:
-        raise UserError(f"{root} holds a phantom of another seed or version: give another folder or delete it.")
+        raise UserError(f"{root} holds a phantom of another kind, seed or version: give another folder or delete it.")
 
 
-def _write_experiment(root: Path, seed: int) -> None:
+def _write_experiment(root: Path, seed: int, null: bool) -> None:
     """What depends on neither subject nor session."""
     plan, folder = design(seed), root / EXPERIMENT
     if not (root / "README.txt").exists():
-        _write_text(root / "README.txt", README.format(version=VERSION, seed=seed, experiment=EXPERIMENT))
+        text = README.format(version=VERSION, seed=seed, experiment=EXPERIMENT) + (NULL if null else "")
+        _write_text(root / "README.txt", text)
     if not (folder / "nsd_expdesign.mat").exists():
         with atomic(folder / "nsd_expdesign.mat") as partial:
             savemat(partial, {name: getattr(plan, name) for name in Design.__dataclass_fields__})
@@ -190,7 +193,7 @@ def _write_stim_info(path: Path, plan: Design) -> None:
 
 
 def _write_runs(
-    root: Path, wanted: list[RunKey], seed: int, shapes: Mapping[int, Shape], progress: Progress | None
+    root: Path, wanted: list[RunKey], seed: int, subject_of: Callable[[int], Phantom], progress: Progress | None
 ) -> None:
     phantom: Phantom | None = None
     for done, (subject, session, run) in enumerate(wanted, 1):
@@ -204,7 +207,7 @@ def _write_runs(
             _write_text(table, "".join(f"{number}\n" for number in rows.tolist()))
         if not all(path.exists() for path in (series, *maps)):
             if phantom is None or phantom.subject != subject:
-                phantom = Phantom(subject, seed, shapes[subject])
+                phantom = subject_of(subject)
                 _write_maps(phantom, *maps)
             if not series.exists():
                 _write_nifti(series, phantom.run(session, run))
