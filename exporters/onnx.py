@@ -34,6 +34,7 @@ from exporters.choices import FLOAT, Graphs
 from exporters.folder import EXPORTER, Say, write_engine
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, VaeDecoder
 from exporters.identity import graph_digests, onnx_networks, weight_digests
+from exporters.judge import copy_judge
 from exporters.precision import Reach, audit, halve
 
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # torchvision is not needed
@@ -84,6 +85,7 @@ def export_onnx(
         reached.extend([] if windows is None else audit(folder, manifest, windows))
         if (source / "image_encoder").is_dir():
             _scorer(ImageEncoder.load(source / "image_encoder"), model.generator.picture_size, folder / SCORER)
+        copy_judge(model_folder, folder)
         save_mask(folder / MASK, model.mask, model.affine)
         return replace(manifest, build=_build(model, model_folder, folder, how))
 

@@ -21,6 +21,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dynadiff.assets import JUDGE
+from dynadiff.base import commands
+from dynadiff.base.errors import UserError
 from dynadiff.phantom.judge import SceneJudge
 from dynadiff.phantom.scenes import draw, scene
 from dynadiff.phantom.truth import truth
@@ -89,13 +91,15 @@ def figures(judge: SceneJudge, numbers: range, sigma: float = 0.0) -> dict[str, 
 
 
 def main() -> None:
-    """Train, write and check, or check alone."""
-    if sys.argv[1:] == ["--check"]:
-        path = JUDGE
-    else:
-        out = Path(sys.argv[1])
-        path = out / "judge.onnx"
-        write_judge(train_judge(JudgeTraining(), out), path)
+    """Train, write and check, or check alone. UserError where it is asked for neither."""
+    match sys.argv[1:]:
+        case ["--check"]:
+            path = JUDGE
+        case [out] if not out.startswith("-"):
+            path = Path(out) / JUDGE.name
+            write_judge(train_judge(JudgeTraining(), Path(out)), path)
+        case _:
+            raise UserError("what to make is not said: give a folder to train the judge in, or --check alone")
     for sigma in (0.0, 1.0, 2.0):
         found = figures(SceneJudge(path), UNSEEN, sigma)
         values = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
@@ -107,4 +111,4 @@ def _blurred(picture: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

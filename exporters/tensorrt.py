@@ -28,6 +28,7 @@ from dynadiff.engines.probe import PROBE
 from dynadiff.engines.tensorrt_library import MODULES, load_tensorrt, new_log, refuse_older, tensor_specification
 from dynadiff.recordings.masks import MASK
 from exporters.folder import EXPORTER, Say, building, place_engine
+from exporters.judge import copy_judge
 from exporters.timing_cache import TimingCache
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # least, usual and largest
@@ -91,6 +92,7 @@ def build_engine(source: Path, out: Path, trt: Any, target: Target, say: Say = p
                 say(f"{name}: {len(plan) / 1e6:.1f} MB in {time.perf_counter() - began:.1f} s")
             for name in {MASK, PROBE, SCORER} & set(manifest.files):
                 shutil.copyfile(source / name, folder / name)
+            copy_judge(source, folder)
             return replace(manifest, kind=target.kind, build=build)
 
         return place_engine(out, fill, needed=sum((source / name).stat().st_size for name in build.graphs))

@@ -36,7 +36,8 @@ def serve(
     """Serve one run and return who confirmed it: names of keys, or without keys roles.
 
     Args:
-        messages: with the seconds after the start at which each is due, beginning with a RunStart.
+        messages: with the seconds after the start at which each is due, beginning with a RunStart. A volume of a
+            replayed run that is due at once, as at speed 0, is sent as fast as it is taken: its time is not told.
         bind: address, as tcp://127.0.0.1:5560; with port * a free one is taken. Any but this machine's needs keys.
         keys: of the feed; consumers must then have theirs among those allowed, and all is encrypted.
         wait_for: consumers that must be there before the run starts; 0 starts at once. Those who are there then must
@@ -129,12 +130,16 @@ class _Server:
     def play(self, messages: Iterable[tuple[float, Message]], unix_time: Callable[[], float]) -> None:
         """Publish each message when it is due: until a time and not for one, so that delays do not add up."""
         self._say("the run begins")
-        begun = self._clock()
+        begun, live = self._clock(), False
         for due, message in messages:
             self.answer(begun + due)
-            stamped = replace(message, t_sent=unix_time()) if isinstance(message, Volume) else message
+            match message:
+                case RunStart():
+                    live = message.source == "live"
+                case Volume():
+                    message = replace(message, t_sent=unix_time() if live or due else 0.0)
             try:
-                outgoing = self.log.publish(stamped)
+                outgoing = self.log.publish(message)
             except WireError as error:
                 raise UserError(f"the run is stopped, look at where its volumes come from: {error}") from None
             self.send(outgoing)

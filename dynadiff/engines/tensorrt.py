@@ -98,19 +98,33 @@ class TrtEngine(Engine):
         self.use(table)
 
     def use(self, table: Table) -> None:
-        """Networks and their buffers stay; what depends on the table is given back, and made anew."""
-        inputs = step_inputs(table, set(self._plans.networks["step"].inputs))
+        """Networks and their buffers stay; what depends on the table is made anew, and then the old is given back.
+
+        Where the GPU has no room for that, the engine is as it was.
+        """
+        rows = self._new_rows(step_inputs(table, set(self._plans.networks["step"].inputs)))
         self._cuda.wait(self._stream)
         if self._graph is not None:
             self._cuda.forget(self._graph)
-        for rows in self._rows.values():
-            self._cuda.free(rows.address)
-        self._graph, self._rows = None, {}
-        self._rows = {
-            name: self._resident(values.shape, self._buffers[name].dtype, values) for name, values in inputs.items()
-        }
-        self.table = table
+        self._free(self._rows)
+        self._graph, self._rows, self.table = None, rows, table
         self._graph, self.mode = self._capture()
+
+    def _new_rows(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Resident]:
+        rows: dict[str, Resident] = {}
+        try:
+            for name, values in inputs.items():
+                rows[name] = self._resident(values.shape, self._buffers[name].dtype)
+                rows[name].put(values)
+        except (UserError, CudaError):
+            self._free(rows)
+            raise
+        return rows
+
+    def _free(self, residents: Mapping[str, Resident]) -> None:
+        self._cuda.wait(self._stream)
+        for resident in residents.values():
+            self._cuda.free(resident.address)
 
     def encode(self, window: NDArray[np.float32]) -> Encoded:
         self._buffers["window"].put(window)
@@ -154,12 +168,9 @@ class TrtEngine(Engine):
             if not context.set_tensor_address(name, buffer.address):
                 raise UserError(f"the {network} plan has no tensor {name}: build the engine again")
 
-    def _resident(self, shape: tuple[int, ...], dtype: np.dtype[Any], values: Any = None) -> Resident:
+    def _resident(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Resident:
         size = max(prod(shape) * dtype.itemsize, 1)
-        resident = Resident(self._cuda.allocate(size, self._stream), dtype, shape, self._cuda, self._stream)
-        if values is not None:
-            resident.put(values)
-        return resident
+        return Resident(self._cuda.allocate(size, self._stream), dtype, shape, self._cuda, self._stream)
 
     def _place(self, name: str, values: Any) -> None:
         buffer = self._buffers[name]

@@ -7,7 +7,10 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines.build import Build, specification
 
 MODULES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
-ATTENTION_SINCE = (10, 14)  # the first TensorRT whose parser knows the operator Attention, which opset 23 brings
+ATTENTION_SINCE = {  # whose parser takes the operator Attention, which opset 23 brings
+    "trt": (10, 14),  # the first by its release notes
+    "trt-rtx": (1, 7),  # the oldest that the tests build with: its release notes do not say
+}
 TYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
 
 
@@ -30,11 +33,12 @@ def refuse_older(trt: Any, kind: str, build: Build) -> None:
     """UserError where this TensorRT is older than the operators of the graphs that ``build`` is of."""
     opset = build.choices.get("opset")
     version = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    if kind == "trt" and opset == 23 and version < ATTENTION_SINCE:
+    oldest = ATTENTION_SINCE[kind]
+    if opset == 23 and version < oldest:
         raise UserError(
-            f"tensorrt {trt.__version__} does not know the operator Attention of graphs of opset 23, which TensorRT "
-            f"takes from {'.'.join(map(str, ATTENTION_SINCE))} on: install a newer one with pip install "
-            "'dynadiff-realtime[trt]', or export graphs for this one with `dynadiff export onnx --opset 20`"
+            f"{MODULES[kind]} {trt.__version__} is too old for the operator Attention of graphs of opset 23, which is "
+            f"known to be taken from {'.'.join(map(str, oldest))} on: install a newer one with pip install "
+            f"'dynadiff-realtime[{kind}]', or export graphs for this one with `dynadiff export onnx --opset 20`"
         )
 
 

@@ -22,11 +22,11 @@ from dynadiff.evaluation.scored import Column, Evaluation, Subject
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model_folder import generator_folder, load_config
 from dynadiff.phantom.judge import SceneJudge
+from dynadiff.phantom.tree import is_phantom
 from dynadiff.scores.judges.open import INSTALL, has_lite0, open_judges, open_lite0
 from dynadiff.scores.settings import setting_named
 from dynadiff.scores.ten import Eye
 
-PHANTOM = "phantom.json"  # of a tree that the phantom wrote
 REPORT = "report.html"
 
 
@@ -70,7 +70,7 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> Eval
     data = set()
     for folder in asked.models:
         given = judged(folder, asked.tree, asked.how)
-        drawn = (given.root / PHANTOM).exists()
+        drawn = is_phantom(given.root)
         data.add("phantom" if drawn else "nsd")
         files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
         eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting)

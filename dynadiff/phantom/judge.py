@@ -11,11 +11,21 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from dynadiff.assets import JUDGE
+from dynadiff.assets import EMBEDDED, JUDGE
 from dynadiff.base.errors import UserError
 from dynadiff.scores.scenes import Shown
 
 SIZE, BATCH = 64, 64  # pixels; pictures at a time
+
+
+def judge_of(*folders: Path) -> Path | None:
+    """The judge of a decoder of drawn scenes, which lies in one of its folders, of a model or an engine.
+
+    The decoder that ships has the one of the package. None where there is none: then the pictures need be no drawings.
+    """
+    beside = (folder / JUDGE.name for folder in folders)
+    ships = any(folder.resolve().is_relative_to(EMBEDDED.resolve()) for folder in folders)
+    return next((path for path in beside if path.is_file()), JUDGE if ships else None)
 
 
 class SceneJudge:
@@ -24,6 +34,7 @@ class SceneJudge:
     def __init__(self, path: Path = JUDGE, threads: int = 1) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # what goes wrong is raised, in the same words
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def look(self, pictures: NDArray[np.uint8]) -> Shown:

@@ -45,6 +45,14 @@ Progress = Callable[[int, int, str], None]  # how many are done, how many in all
 RunKey = tuple[int, int, int]  # subject, session, file run
 
 
+NOTE = "phantom.json"  # says which phantom a folder holds
+
+
+def is_phantom(root: Path) -> bool:
+    """Whether the pictures of a tree are drawn scenes, named by their numbers."""
+    return (root / NOTE).exists()
+
+
 def cache_root() -> Path:
     """Where the phantom of this version is kept for this user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -152,7 +160,7 @@ def check_wanted(
 def _claim(root: Path, seed: int, null: bool) -> None:
     """phantom.json says which phantom a folder holds; a folder without it must be empty."""
     identity = json.dumps({"phantom": VERSION, "seed": seed} | ({"null": True} if null else {})) + "\n"
-    note = root / "phantom.json"
+    note = root / NOTE
     if not note.exists():
         if any(path.name != LOCK and not unfinished(path) for path in root.iterdir()):
             raise UserError(f"{root} holds something else: give a new or an empty folder for the phantom.")

@@ -1,9 +1,11 @@
 """From a data tree to a model folder: what `dynadiff train` does, stage after stage."""
 
+import shutil
 from collections.abc import Mapping
 
 import torch
 
+from dynadiff.assets import JUDGE
 from dynadiff.base.errors import UserError
 from dynadiff.base.numbers import spelled
 from dynadiff.networks.adapters import Adaptation
@@ -13,6 +15,7 @@ from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
 from dynadiff.networks.model_folder import generator_folder, save_model, save_shared_model
+from dynadiff.phantom.tree import is_phantom
 from dynadiff.recordings.held_out import TEST, HeldOut, listed, write_trials
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.dynadiff import train, warm_start
@@ -61,6 +64,8 @@ def train_recipe(recipe: Recipe) -> str:
         for name, trials in test.items():
             home = recipe.out if isinstance(model, Model) else recipe.out / f"subject-{name}"
             write_trials(home / TEST, trials.presentations())
+            if recipe.root is not None and is_phantom(recipe.root):  # an export puts it into the engine
+                shutil.copyfile(JUDGE, home / JUDGE.name)
         if isinstance(model, Model):
             save_model(model, recipe.out, dtype)
         else:

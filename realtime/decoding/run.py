@@ -23,7 +23,7 @@ from realtime.decoding.standings import Standings
 from realtime.decoding.stimuli import Stimuli
 from realtime.feed.wire import Picture, RunEnd, RunStart, Volume
 from realtime.records.decode_folder import DecodeFolder, describe
-from realtime.records.outcome import identify_onsets, illustrate, trial
+from realtime.records.outcome import identify, illustrate, trial
 from realtime.records.resume import Earlier, Line, check_same
 from realtime.records.summary import CleaningAgreement, Json, Space, quantiles_ms
 from realtime.screen.display import Moment, View
@@ -135,7 +135,7 @@ class RunDecoder:
             "volume": volume.index,
             "received": datetime.fromtimestamp(arrived, UTC).isoformat(),
             "acquired_s": volume.t_acquired,
-            "transit_ms": round(1000 * (arrived - volume.t_sent), 3),
+            "transit_ms": round(1000 * (arrived - volume.t_sent), 3) if volume.t_sent else None,
             "lag_ms": None if lag is None else round(1000 * lag, 3),
         }
         mark = self._stages.marks.get(volume.index)
@@ -268,7 +268,6 @@ class RunDecoder:
 
     def _summary(self) -> Json:
         manifest, tr = self._decoder.manifest, self._start.tr
-        scores, *beside = (identify_onsets(self._record, self._painted, space) for space in self._spaces)
         return {
             "volumes_expected": self._start.n_volumes,
             "volumes_received": self._view.received,
@@ -282,8 +281,7 @@ class RunDecoder:
             "caught_up": self._caught_up,
             "engine": self._options.engine,
             "resumes": self._resumes,
-            **({"identification": scores} if scores else {}),
-            "identification_beside": [found for found in beside if found],
+            **identify(self._record, self._painted, self._spaces, self._standings.stopped),
             "identification_running": self._standings.lines(),
             "cleaning_parity": self._agreement.result(manifest.cleaning, tr, manifest.window_length),
             "bad_volumes": self._stages.bad,

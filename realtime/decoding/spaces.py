@@ -1,19 +1,20 @@
 """In which spaces the pictures of a decode are compared: a judge from outside, the decoder's own tokens, or pixels.
 
-Knows where a judge lies: beside an engine or its model, and with the package for the decoder that ships. It knows no
-run; whether the pictures of a run are drawings, which alone a judge of scenes can judge, is for who puts it there.
+Knows in which folders a judge may lie: an engine's, where an export puts the model's, and a model's, where a training
+on the phantom puts it. It knows no run; whether its pictures are drawings, which alone a judge of scenes can judge, is
+for who puts it there.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from dynadiff.assets import EMBEDDED, JUDGE
+from dynadiff.assets import JUDGE
 from dynadiff.base.errors import UserError
 from dynadiff.base.onnxruntime_errors import ERRORS
 from dynadiff.engines.contract import Decoder
 from dynadiff.engines.open import engine_home
-from dynadiff.phantom.judge import SceneJudge
+from dynadiff.phantom.judge import SceneJudge, judge_of
 from realtime.records.summary import PIXELS, Space
 
 
@@ -22,17 +23,11 @@ def spaces_of(decoder: Decoder, engine: str, model: Path) -> tuple[Space, ...]:
 
     The decoder's own tokens are what it was trained to give: a score in them is circular, and is told as such.
     """
-    judge = _judge(engine, model)
+    judge = judge_of(engine_home(engine, model), model)
     found = [Space("the judge of scenes", _opened(judge).features)] if judge else []
     if decoder.scorer:
         found.append(Space("the decoder's own tokens", decoder.scorer))
     return tuple(found) or (PIXELS,)
-
-
-def _judge(engine: str, model: Path) -> Path | None:
-    beside = (engine_home(engine, model) / JUDGE.name, model / JUDGE.name)
-    ships = model.resolve().is_relative_to(EMBEDDED.resolve())
-    return next((path for path in beside if path.is_file()), JUDGE if ships else None)
 
 
 def _opened(path: Path) -> SceneJudge:

@@ -1,8 +1,9 @@
 """Which picture was seen, told while the run goes on: identification over the trials so far, in the time that is left.
 
 A worker named `judge` looks at one trial after the other, some milliseconds each, and begins none while a picture is
-painted, so that no picture and no volume waits for a score. It keeps features, not pictures. Knows pictures by their
-volumes, what was seen and a feature space; knows no engine, no feed and no screen.
+painted, so that no picture and no volume waits for a score. It keeps features, not pictures. A feature space that
+breaks costs the scores from there on and nothing else. Knows pictures by their volumes, what was seen and a feature
+space; knows no engine, no feed and no screen.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from threading import Event
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.base.errors import UserError
 from dynadiff.scores.identification import correlations, two_way, two_way_level
 from dynadiff.scores.intervals import Level, level
 from realtime.records.summary import Json, Space
@@ -31,6 +33,14 @@ class Standing:
     level: Level
 
 
+@dataclass(frozen=True)
+class Stop:
+    """Where scoring ended before the run did."""
+
+    volume: int
+    why: str
+
+
 class Standings:
     """The standing after each trial of a run. Its methods belong to one thread, scoring to another."""
 
@@ -42,6 +52,7 @@ class Standings:
         self._names: list[str] = []
         self._features: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []  # (d,) painted and seen, a trial
         self._found: list[Standing] = []
+        self._stop: Stop | None = None
 
     def add(self, volume: int, seen: NDArray[np.uint8], name: str) -> None:
         """A trial: what was ``seen`` (h, w, 3), under which name, and the volume whose picture is on disk by now."""
@@ -55,7 +66,7 @@ class Standings:
             self._free.clear()
 
     def finish(self) -> None:
-        """Score what waits. Whatever the feature space raised on the way is raised here."""
+        """Score what waits. What was raised on the way is raised here, but for what `Space.look` says of its space."""
         self._free.set()
         for job in self._jobs:
             job.result()
@@ -66,6 +77,8 @@ class Standings:
 
     def said(self, volume: int | None = None) -> str:
         """The newest standing, or that at the picture of a volume, in one line; empty before there is one."""
+        if self._stop is not None and (volume is None or volume >= self._stop.volume):
+            return f"no score since volume {self._stop.volume}"
         known = [one for one in self._found[:] if volume is None or one.volume <= volume]
         return _said(known[-1], self._space.name) if known else ""
 
@@ -73,12 +86,23 @@ class Standings:
         """What summary.json says of them."""
         return [_line(one) for one in self._found]
 
+    @property
+    def stopped(self) -> str:
+        """Why there are no more of them, in one sentence; empty where nothing went wrong."""
+        return f"scoring stopped at volume {self._stop.volume}: {self._stop.why}" if self._stop else ""
+
     def _judge(self, volume: int, seen: NDArray[np.uint8], name: str) -> None:
         self._free.wait()
-        painted = self._read(volume)
-        if painted is None:
+        if self._stop is not None:
             return
-        self._features.append((self._space.features(painted[None])[0], self._space.features(seen[None])[0]))
+        try:
+            painted = self._read(volume)
+            if painted is None:
+                return
+            self._features.append((self._space.look(painted), self._space.look(seen)))
+        except UserError as error:
+            self._stop = Stop(volume, str(error))
+            return
         self._names.append(name)
         if len(self._names) >= LEAST and len(set(self._names)) > 1:
             self._found.append(Standing(volume, len(self._names), self._level()))

@@ -174,6 +174,9 @@ class Feed:
     def _reconnect(self) -> None:
         """With a new socket: what was in the old one is sent again, and nothing stale can come from it."""
         self._unanswered += 1
+        mute = f"something answers at {self.connect} that is no feed, or a feed that hangs: correct the address."
+        if self._line.mute or self.trouble == mute:
+            self.trouble = mute if self._line.mute else ""
         limit_s = self._silence_s if self._ever_heard else self._wait_s
         if self._unanswered * self._retry_s >= limit_s:
             cure = self.trouble or f"start one with `realtime replay --bind {self.connect}`, or correct the address."

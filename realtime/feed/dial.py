@@ -21,6 +21,7 @@ class Failure(Enum):
     CUT_OFF = auto()  # without a reason: by a feed of another key, one that is just dying, or what is no feed
 
 
+SPOKEN = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED  # of who connects
 _EVENT = struct.Struct("=HI")  # number and value, as zmq_socket_monitor(3) has them
 _FAILED = {
     (zmq.EVENT_HANDSHAKE_FAILED_AUTH, None): Failure.KEY_NOT_ALLOWED,
@@ -33,17 +34,21 @@ _FAILED = {
 class Handshakes:
     """Those of one socket that fail, at either end."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+    def __init__(self, socket: "zmq.Socket[bytes]", also: int = 0) -> None:
+        """``also`` are events to wake up for, `SPOKEN` where ``mute`` is to be known."""
         self._socket = socket
+        self.mute = False  # somebody has taken the connection, and has not said a word that a feed or consumer says
+        failed = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
         self.monitor: zmq.Socket[Any] = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-        )  # readable when there is a failure
+            failed | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | also
+        )  # readable when there is one of these
 
     def failures(self) -> list[Failure]:
         """Those since it was last asked, oldest first; of a kind that means nothing to a user, none."""
         found = []
         while self.monitor.poll(0):
             event, value = _EVENT.unpack(self.monitor.recv_multipart()[0])
+            self.mute = event == zmq.EVENT_CONNECTED
             found += [_FAILED[said] for said in ((event, value), (event, None)) if said in _FAILED]
         return found
 
@@ -58,7 +63,7 @@ class Dialled:
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", connect: str, keys: Keys | None) -> None:
         self._socket = context.socket(zmq.DEALER)
-        self._handshakes = Handshakes(self._socket)
+        self._handshakes = Handshakes(self._socket, SPOKEN)
         self._failed: list[Failure] = []
         self._poller = zmq.Poller()
         for socket in (self._socket, self._handshakes.monitor):
@@ -72,8 +77,13 @@ class Dialled:
             self._socket.curve_publickey, self._socket.curve_secretkey = keys.public, keys.secret
         self._socket.connect(connect)
 
+    @property
+    def mute(self) -> bool:
+        """Whether somebody answers there who does not speak as a feed does, as far as `poll` has seen."""
+        return self._handshakes.mute
+
     def poll(self, timeout_s: float) -> bool:
-        """Whether a message has come; also False, and before the time is over, where a handshake failed."""
+        """Whether a message has come; also False, and before the time is over, where a handshake began or ended."""
         ready = dict(self._poller.poll(math.ceil(1000 * max(0.0, timeout_s))))
         if self._handshakes.monitor in ready:
             self._failed += self._handshakes.failures()

@@ -125,7 +125,7 @@ class Volume(_Checked):
     run_uid: Label
     index: Count  # from 0, dummies included; one that is left out was lost by the scanner
     t_acquired: Annotated[float, Meta(ge=0, le=MAX_COUNT * MAX_TR)]  # s, start of the run to end of this acquisition
-    t_sent: UnixTime = 0.0  # stamped by the feed when it publishes
+    t_sent: UnixTime = 0.0  # stamped by the feed when it publishes; 0: sent as fast as it is taken
     data: NDArray[np.generic]  # (x, y, z)
 
     def __post_init__(self) -> None:

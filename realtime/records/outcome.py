@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.base.errors import UserError
 from realtime.records.decode_folder import DecodeFolder, write_png
 from realtime.records.summary import Json, Space, identification
 from realtime.records.video import Tile, montage, write_film
@@ -24,10 +25,35 @@ def trial(moment: Moment) -> tuple[NDArray[np.uint8], str] | None:
 
 
 def identify_onsets(record: DecodeFolder, views: Sequence[View], space: Space) -> Json | None:
-    """Identification over the windows of the onsets of known stimuli; None where these are too few."""
+    """Identification over the windows of the onsets of known stimuli; None where these are too few.
+
+    UserError where the space cannot say, or a picture cannot be read.
+    """
     trials = [(record.read_picture(m.volume), *shown) for m in _moments(record, views) if (shown := trial(m))]
     reconstructions, stimuli, names = zip(*trials, strict=True) if trials else ((), (), ())
     return identification(reconstructions, stimuli, names, space)
+
+
+def identify(record: DecodeFolder, views: Sequence[View], spaces: Sequence[Space], stopped: str) -> Json:
+    """What summary.json says of identification at the end: in the first space, and beside it in the others.
+
+    A space that breaks costs its own score. ``stopped`` is what the first one said when it broke in the run, and is not
+    asked again then.
+    """
+    found: list[Json | None] = [None] if stopped else []
+    unscored = [stopped] if stopped else []
+    for space in spaces[len(found) :]:
+        try:
+            found.append(identify_onsets(record, views, space))
+        except UserError as error:
+            found.append(None)
+            unscored.append(f"no score of the whole run: {error}")
+    first, *beside = found
+    return {
+        **({"identification": first} if first else {}),
+        "identification_beside": [scores for scores in beside if scores],
+        **({"unscored": unscored} if unscored else {}),
+    }
 
 
 def illustrate(record: DecodeFolder, views: Sequence[View]) -> None:

@@ -6,9 +6,12 @@ Pure arithmetic on what the decode gathered. It knows no files, no sockets and n
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.base.errors import UserError
+from dynadiff.base.onnxruntime_errors import ERRORS
 from dynadiff.scores.identification import Features, correlations, n_way_top1, two_way, two_way_level
 from dynadiff.scores.intervals import bootstrap_ci, permutation_level
 from dynadiff.scores.pixels import pixel_features
@@ -24,6 +27,16 @@ class Space:
 
     name: str
     features: Features
+
+    def look(self, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Features (d,) of one picture (h, w, 3). UserError where a network breaks, or gives what is no number."""
+        try:
+            (found,) = self.features(picture[None])
+        except (*ERRORS, cv2.error, MemoryError, ValueError) as error:  # the latter of a picture that does not suit it
+            raise UserError(f"{self.name} broke ({' '.join(str(error).split())})") from error
+        if not np.isfinite(found).all():
+            raise UserError(f"{self.name} gave features of a picture that are not finite")
+        return np.asarray(found, np.float64)
 
 
 PIXELS = Space("pixels", pixel_features)
@@ -45,12 +58,12 @@ def identification(
 ) -> Json | None:
     """Scores of single trials: (h, w, 3) reconstructions, what was shown, and under which name.
 
-    None where fewer than two different pictures were shown.
+    None where fewer than two different pictures were shown. UserError where the space cannot say.
     """
     n_way = min(N_WAY, len(set(names)))
     if n_way < 2:
         return None
-    r = correlations(_features(space.features, reconstructions), _features(space.features, stimuli))
+    r = correlations(_features(space, reconstructions), _features(space, stimuli))
 
     def top1(r: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
         return n_way_top1(r, names, n_way)
@@ -99,9 +112,9 @@ class CleaningAgreement:
         return {"mean": round(float(np.mean(r)), 4), "min": round(min(r), 4), "last": round(r[-1], 4)}
 
 
-def _features(features: Features, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+def _features(space: Space, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
     """One at a time: stimuli need not be of one size."""
-    return np.concatenate([features(picture[None]) for picture in pictures])
+    return np.stack([space.look(picture) for picture in pictures])
 
 
 def _corr(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

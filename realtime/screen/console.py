@@ -87,8 +87,9 @@ def report(folder: Path, summary: Mapping[str, Any]) -> list[str]:
             )
     else:
         lines.append("no picture: a run must have as many volumes as a window")
-    if scores := summary.get("identification"):
-        lines += [_identification(found) for found in (scores, *summary["identification_beside"])]
+    scores = [summary["identification"]] if "identification" in summary else []
+    lines += [_identification(found) for found in (*scores, *summary.get("identification_beside", ()))]
+    lines += summary.get("unscored", ())
     lines.append(f"files: {folder}")
     return lines
 

@@ -1,9 +1,12 @@
 """The judge's graph says what its network says."""
 
+import runpy
+
 import numpy as np
 import pytest
 import torch
 
+import exporters.scene_judge
 from dynadiff.phantom.judge import SceneJudge
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
 from dynadiff.scene_judge.network import SceneJudge as Network
@@ -28,3 +31,14 @@ def test_the_graph_is_the_network(tmp_path):
     )
     untrained = figures(judge, range(4_000_000, 4_000_050))
     assert untrained["named"] < 0.3
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check", "build/judge"), ("--chek",), ("a", "b")])
+def test_what_is_neither_a_folder_nor_a_check_is_one_sentence(arguments, run_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_command(
+        lambda: runpy.run_path(exporters.scene_judge.__file__, run_name="__main__"), *arguments
+    )
+    assert (code, out) == (2, "")
+    assert err == "error: what to make is not said: give a folder to train the judge in, or --check alone\n"
+    assert list(tmp_path.iterdir()) == []

@@ -18,8 +18,9 @@ from support.fake_tensorrt import fake_tensorrt
 onnx = pytest.importorskip("onnx")
 import onnxruntime as ort  # noqa: E402
 
-from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.assets import EMBEDDED, JUDGE  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
+from dynadiff.base.files import file_digest  # noqa: E402
 from dynadiff.engines.build import NETWORKS  # noqa: E402
 from dynadiff.engines.contract import MANIFEST, Manifest  # noqa: E402
 from dynadiff.engines.cuda import Cuda  # noqa: E402
@@ -141,12 +142,19 @@ def test_native_plans_are_built_by_the_same_code(version: str, native: Target, t
     assert (manifest.build.gpu, manifest.build.targets) == ("Fake GPU", ("8.9",))
     assert manifest.build.libraries | {"cuda": "13.0", "tensorrt": version} == manifest.build.libraries
     assert manifest.kind == "trt"
+    assert manifest.files["judge.onnx"] == file_digest(JUDGE)  # of the decoder that ships
 
 
 def test_a_tensorrt_older_than_the_operators_of_the_graphs_is_refused(native: Target, tmp_path: Path) -> None:
+    rtx = fake_tensorrt(FakeCuda(), "1.6.2.1", capturable=True)
+    with pytest.raises(
+        UserError,
+        match=r"tensorrt_rtx 1\.6\.2\.1 is too old .* Attention .* from 1\.7 on: install .*\[trt-rtx\].*--opset 20",
+    ):
+        build_engine(SOURCE, tmp_path / "engine", rtx, AHEAD, lambda _: None)
     old = fake_tensorrt(FakeCuda(), "10.13.3.9")
     with pytest.raises(
-        UserError, match=r"tensorrt 10\.13\.3\.9 does not .* Attention .* from 10\.14 on: install a newer .*--opset 20"
+        UserError, match=r"tensorrt 10\.13\.3\.9 is too .* Attention .* from 10\.14 on: install .*\[trt\].*--opset 20"
     ):
         build_engine(SOURCE, tmp_path / "engine", old, native, lambda _: None)
     assert list(tmp_path.iterdir()) == []
@@ -159,8 +167,9 @@ def test_a_tensorrt_older_than_the_operators_of_the_graphs_is_refused(native: Ta
 
 def test_the_extra_asks_for_the_oldest_tensorrt_that_takes_the_graphs() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    floor = ".".join(map(str, ATTENTION_SINCE))
-    assert f"tensorrt>={floor},<12" in project["optional-dependencies"]["trt"]
+    for kind, package, below in (("trt", "tensorrt", 12), ("trt-rtx", "tensorrt-rtx", 2)):
+        floor = ".".join(map(str, ATTENTION_SINCE[kind]))
+        assert f"{package}>={floor},<{below}" in project["optional-dependencies"][kind]
 
 
 def test_timing_caches_are_of_one_version_and_a_damaged_one_is_not_used(trt, native, cache, tmp_path: Path) -> None:

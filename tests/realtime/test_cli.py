@@ -299,6 +299,88 @@ def test_a_mask_that_lies_elsewhere_is_refused_unless_the_user_knows_better(plai
     assert list(bold_messages(Nifti(plain_nifti, path, subject="1", any_space=True), 0, 0, print))
 
 
+def a_judge(how, path):
+    """A graph that says something of a black picture, and of any other nothing, no number or what it says."""
+    onnx = pytest.importorskip("onnx")
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor
+    broken = {  # of a mean, in (0, 255]; 0 of a black picture
+        "breaks": [node("Cast", ["mean"], ["at"], to=7), node("Gather", ["numbers", "at"], ["x"])],
+        "says NaN": [node("Neg", ["mean"], ["negative"]), node("Sqrt", ["negative"], ["x"])],
+        "is sound": [node("Identity", ["mean"], ["x"])],
+    }
+    nodes = [
+        node("Cast", ["pictures"], ["floats"], to=1),
+        node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
+        *broken[how],
+        node("Unsqueeze", ["x", "last"], ["column"]),
+        node("Mul", ["column", "numbers"], ["features"]),
+    ]
+    constants = [
+        value("axes", 7, [3], [1, 2, 3]), value("last", 7, [1], [1]), value("numbers", 1, [3], [1.0, 2.0, 4.0])
+    ]  # fmt: skip
+    given = onnx.helper.make_tensor_value_info("pictures", 2, ["n", 64, 64, 3])
+    said = onnx.helper.make_tensor_value_info("features", 1, ["n", 3])
+    graph = onnx.helper.make_graph(nodes, "judge", [given], [said], constants)
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("breaks", "scoring stopped at volume 11: the judge of scenes broke ([ONNXRuntimeError]"),
+        (
+            "says NaN",
+            "scoring stopped at volume 11: the judge of scenes gave features of a picture that are not finite",
+        ),
+        ("is sound", None),  # and its file is cut off while the run goes on
+    ],
+)
+def test_a_judge_that_breaks_costs_its_own_line_and_nothing_else(
+    how, why, realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
+):
+    judge = tmp_path / "model" / "judge.onnx"
+    judge.parent.mkdir()
+    a_judge(how, judge)
+    decoder = make_decoder()
+    encode = decoder.engine.encode
+    decoder.engine.encode = lambda window: (os.truncate(judge, 10), encode(window))[1]
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: decoder)
+    address, out = feed_of(make_run(n_volumes=60)), tmp_path / "out"
+    arguments = "--model", judge.parent, "--connect", address, "--headless", "--out", out
+    code, said, err = realtime("decode", *arguments)
+    assert (code, err) == (0, "")
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["ended"], summary["reconstructions"]) == ("complete", 55)
+    assert len(list((out / "reconstructions").iterdir())) == 55
+    assert (out / "decode.mp4").is_file()
+    assert said.count("scoring stopped") == (why is not None)
+    if why is None:
+        assert "unscored" not in summary
+        assert summary["identification"]["features"] == "the judge of scenes"
+    else:
+        (sentence,) = summary["unscored"]
+        assert sentence.startswith(why)
+        assert sentence in said
+        assert "identification" not in summary
+
+
+def test_as_fast_as_the_decoder_takes_it_is_not_behind(
+    realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
+):
+    decoder = make_decoder(tr=0.06)
+    encode = decoder.engine.encode
+    decoder.engine.encode = lambda window: (time.sleep(0.05), encode(window))[1]
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: decoder)
+    address = feed_of(make_run(n_volumes=40, tr=0.06))  # which lie waiting for much longer than half a TR
+    code, out, _ = realtime("decode", "--connect", address, "--headless", "--out", tmp_path / "out")
+    assert code == 0
+    assert "40 of 40 volumes, 35 pictures" in out
+    assert "behind" not in out
+    lines = [json.loads(line) for line in (tmp_path / "out" / "volumes.jsonl").read_text().splitlines()]
+    assert {(line["lag_ms"], line["transit_ms"]) for line in lines} == {(0.0, None)}
+
+
 def test_a_decoder_waits_only_as_long_as_it_is_told(realtime, make_decoder, monkeypatch, free_address, tmp_path):
     monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: make_decoder())
     code, out, err = realtime(

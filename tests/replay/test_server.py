@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,20 @@ import zmq
 
 from dynadiff.base.errors import UserError
 from realtime.feed.connection import Feed
-from realtime.feed.wire import MAX_CONTROL, Ack, Bye, Hello, RunEnd, Status, Volume, WireError, pack, unpack
+from realtime.feed.order import Position
+from realtime.feed.wire import (
+    MAX_CONTROL,
+    Ack,
+    Bye,
+    Hello,
+    RunEnd,
+    Status,
+    Volume,
+    WireError,
+    digest_of,
+    pack,
+    unpack,
+)
 from replay.log import FeedLog
 from replay.server import STATUS_S, _Server, serve
 from support.runs import messages, timed
@@ -146,8 +160,16 @@ def test_serve_sends_no_volume_before_it_is_due():
     assert len(times) == 10
 
 
-def test_a_volume_says_when_it_was_sent():
+@pytest.mark.parametrize(
+    ("source", "step", "said"), [("replayed", 0.001, 1.6e9), ("replayed", 0.0, 0.0), ("live", 0.0, 1.6e9)]
+)
+def test_a_volume_says_when_it_was_sent_unless_that_was_as_soon_as_it_was_taken(source, step, said):
     times = []
+    beginning, *volumes, _ = messages()
+    given = [replace(beginning, source=source), *(replace(volume, t_sent=1.5e9) for volume in volumes)]
+    position = Position()
+    for message in given:
+        position = position.after(message, digest_of(pack(message)))
 
     def take(feed):
         while not isinstance(message := feed.receive(5), RunEnd):
@@ -155,8 +177,8 @@ def test_a_volume_says_when_it_was_sent():
                 times.append(message.t_sent)
         feed.confirm(message)
 
-    consumer_of(timed(messages()), take, unix_time=lambda: 1.6e9)
-    assert times == [1.6e9] * 10
+    consumer_of(timed([*given, position.ending("complete")], step), take, unix_time=lambda: 1.6e9)
+    assert times == [said] * 10
 
 
 def test_a_decoder_that_left_is_missed_although_a_viewer_has_the_run():

@@ -132,6 +132,29 @@ def test_another_table_frees_what_the_last_one_needed(built, machine, window) ->
     assert machine.trt.deserialised == 3
 
 
+def test_a_gpu_without_room_for_another_table_goes_on_with_the_one_it_has(built, machine, window) -> None:
+    engine, cuda = engine_of(built, machine), machine.bindings
+    first, used, mode = paint(engine, window, NOISE), cuda.used, engine.mode
+    manifest = Manifest.load(built)
+    another = Sampler(steps=300).over(manifest).sampler
+    sizes = [rows.size // STEPS * 300 for rows in engine._rows.values()]
+    assert len(sizes) > 1
+    for fits in range(len(sizes)):  # so many of its rows
+        room, cuda._room = cuda._room, sum(sizes[:fits])
+        with pytest.raises(UserError, match="memory is used up"):
+            engine.use(another)
+        assert cuda.used == used
+        assert (cuda._room, engine.mode, engine.table) == (
+            sum(sizes[:fits]),
+            mode,
+            Sampler(STEPS).over(manifest).sampler,
+        )
+        cuda._room = room
+        np.testing.assert_array_equal(paint(engine, window, NOISE), first)
+    engine.use(another)
+    assert engine.table == another
+
+
 def test_plans_are_in_memory_one_at_a_time(built, machine, monkeypatch) -> None:
     class Content(bytes):
         alive = most = 0
@@ -153,7 +176,7 @@ def test_plans_are_in_memory_one_at_a_time(built, machine, monkeypatch) -> None:
     ("bindings", "version", "said"),
     [
         ({}, "10.16.1.11", "built with tensorrt 11.4.0.106, and 10.16.1.11 is installed"),
-        ({}, "10.13.3.9", r"tensorrt 10\.13\.3\.9 does not know .* from 10\.14 on: install a newer"),
+        ({}, "10.13.3.9", r"tensorrt 10\.13\.3\.9 is too old .* from 10\.14 on: install a newer"),
         ({"capability": (8, 6)}, "11.4.0.106", "for compute capability 8.9, and Fake GPU has 8.6"),
         ({"name": b"Other GPU\0\0"}, "11.4.0.106", "on Fake GPU, and this machine has Other GPU"),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
-from dynadiff.assets import EMBEDDED  # noqa: E402
+from dynadiff.assets import EMBEDDED, JUDGE  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.model_folder import load_config, load_held_out, load_model  # noqa: E402
 from dynadiff.recordings.held_out import Trial  # noqa: E402
@@ -127,6 +127,13 @@ def test_a_new_subject_starts_with_what_the_others_share(home: Path, start: str)
     torch.testing.assert_close(new.brain.out.weight, old.brain.out.weight, atol=1e-6, rtol=1e-3)
     assert not torch.allclose(new.brain.timestep_weight, old.brain.timestep_weight, atol=1e-2)
     assert new.brain.subject.shape[0] == int(new.mask.sum()) != int(old.mask.sum())
+
+
+def test_a_model_of_drawn_scenes_has_their_judge_beside_it(home: Path) -> None:
+    drawn = replace(a_recipe(home, "drawn", (1,), sessions=(1, 2), allow_missing=True), root=home / "tree")
+    train_recipe(drawn)
+    assert (home / "drawn" / "judge.onnx").read_bytes() == JUDGE.read_bytes()
+    assert not list((home / "shared").rglob("judge.onnx"))  # of stores, which do not say whose they are
 
 
 def test_a_pretrained_model_brings_its_generator_and_its_sizes(home: Path) -> None:

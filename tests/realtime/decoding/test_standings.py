@@ -13,6 +13,7 @@ from realtime.decoding.options import Options
 from realtime.decoding.standings import LEAST, Standings
 from realtime.feed.wire import RunEnd
 from realtime.records.summary import PIXELS, Space
+from realtime.screen.console import report
 from replay.pace import run_messages
 
 VOLUMES, TRIALS = 60, range(3, 51, 3)  # the rows at which the pictures of `make_run` appear, a picture each
@@ -111,6 +112,26 @@ def test_a_trial_without_its_picture_on_disk_is_none():
     standings.close()
 
 
+def test_where_scoring_stopped_stands_in_the_line_from_there_on_and_nothing_is_looked_at_again():
+    looked = []
+
+    def look(pictures):
+        looked.append(len(looked))
+        if len(looked) == 13:  # what was painted in the seventh trial
+            raise ValueError("it is\ngone")
+        return pixel_features(pictures)
+
+    standings = standings_of("abcdefgh", Space("eyes", look))
+    standings.finish()
+    assert standings.stopped == "scoring stopped at volume 6: eyes broke (it is gone)"
+    assert [standings.said(volume).partition(" (")[2] for volume in (4, 5)] == [
+        "5 trials, by eyes)", "6 trials, by eyes)"
+    ]  # fmt: skip
+    assert {standings.said(), standings.said(6), standings.said(7)} == {"no score since volume 6"}
+    assert len(looked) == 13
+    standings.close()
+
+
 def test_while_time_is_needed_elsewhere_nothing_is_looked_at():
     looked = threading.Event()
 
@@ -177,6 +198,35 @@ def test_what_a_judge_raises_ends_no_run_before_its_end(decoded):
     with pytest.raises(ZeroDivisionError):
         decoded(spaces=(Space("the broken one", look),), before_each=before_each)
     assert isinstance(reached[-1], RunEnd)
+
+
+def test_a_space_that_breaks_costs_its_own_scores_and_no_picture(decoded):
+    def look(pictures):
+        if np.array_equal(pictures[0], shown(24)):  # the eighth trial
+            return np.full((1, 3), np.nan)
+        return pixel_features(pictures)
+
+    folder, summary, told = decoded(spaces=(Space("the broken one", look), PIXELS))
+    (why,) = summary["unscored"]
+    assert why == "scoring stopped at volume 32: the broken one gave features of a picture that are not finite"
+    assert (summary["ended"], summary["reconstructions"]) == ("complete", VOLUMES - 5)
+    assert len(list((folder / "reconstructions").iterdir())) == VOLUMES - 5
+    assert [one["volume"] for one in summary["identification_running"]] == [23, 26, 29]
+    assert "identification" not in summary
+    assert [one["features"] for one in summary["identification_beside"]] == ["pixels"]
+    assert report(folder, summary).count(why) == 1
+    assert told[-1] in ("", "no score since volume 32") or "by the broken one" in told[-1]
+
+
+def test_a_space_that_breaks_when_the_run_is_over_is_told_beside_the_scores_of_the_others(decoded):
+    def look(pictures):
+        raise MemoryError("4 TB")
+
+    folder, summary, _ = decoded(spaces=(PIXELS, Space("the large one", look)))
+    assert summary["identification"]["features"] == "pixels"
+    assert summary["identification_beside"] == []
+    assert summary["unscored"] == ["no score of the whole run: the large one broke (4 TB)"]
+    assert summary["unscored"][0] in report(folder, summary)
 
 
 def test_a_run_of_unknown_stimuli_is_not_judged_and_has_no_thread_for_it(decoded):

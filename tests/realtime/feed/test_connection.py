@@ -2,11 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from queue import Queue
 
@@ -268,6 +269,49 @@ def test_silence_names_the_address_and_the_command(free_address):
         feed.receive(10)
     assert free_address in str(caught.value)
     assert "realtime replay" in str(caught.value)
+
+
+@contextmanager
+def answering(answer):
+    """A port of another protocol, that answers what is said first."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        taken = []
+
+        def take():
+            with suppress(OSError):
+                while True:
+                    taken.append(listening.accept()[0])
+                    taken[-1].recv(10)
+                    taken[-1].sendall(answer)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    for connection in taken:
+        connection.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n" * 9])
+def test_what_answers_and_is_no_feed_is_not_taken_for_nobody(answer):
+    with answering(answer) as address, Feed(address, "decoder", wait_s=0.3) as feed:
+        with pytest.raises(UserError) as caught:
+            feed.receive(10)
+        why = f"something answers at {address} that is no feed, or a feed that hangs: correct the address."
+        assert str(caught.value) == f"no feed was heard at {address} for 0.3 s: {why}"
+        assert feed.trouble == why
+
+
+def test_what_answered_and_has_gone_is_nobody_again(monkeypatch):
+    monkeypatch.setattr("realtime.feed.connection.RETRY_S", 0.2)
+    with answering(b"") as address:
+        feed = Feed(address, "decoder")
+        while not feed.trouble:
+            assert feed.receive(0.1) is None
+    while feed.trouble:
+        assert feed.receive(0.1) is None
+    feed.close()
 
 
 def test_a_slow_scanner_is_not_silence(monkeypatch):
