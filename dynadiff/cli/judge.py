@@ -30,6 +30,9 @@ def evaluate(
         typer.Option(help="Of each picture: one repetition, the averaged windows of all, or all by themselves."),
     ] = "one",
     seeds: Annotated[str, typer.Option(help="Of the noise that pictures start from, as 0 or 0-2.")] = "0",
+    against: Annotated[
+        list[Path] | None, typer.Option(help="scores.json of another model on the same trials, repeatable.")
+    ] = None,
 ) -> None:
     """Score what was held out of a model's training, beside baselines, ceiling and chance."""
     noise = tuple(numbers("--seeds", seeds))
@@ -46,18 +49,21 @@ def evaluate(
     from accelerate import Accelerator
 
     from dynadiff.evaluation.evaluate import How
-    from dynadiff.evaluation.report import print_evaluation
+    from dynadiff.evaluation.report import print_compared, print_evaluation
     from dynadiff.evaluation.run import Asked, run_evaluation
+    from dynadiff.evaluation.scored import load_evaluation
     from dynadiff.training.processes import open_processes
 
     def tree(subject: int, sessions: Sequence[int] | None) -> Path:
         return tree_or_phantom(root, {subject: sessions})
 
+    others = tuple((path, load_evaluation(path)) for path in against or ())
     accelerator: Accelerator = open_processes()
-    asked = Asked(folders, tree, How(trials, noise), weights, setting, out)
-    evaluation = run_evaluation(asked, accelerator)
+    asked = Asked(folders, tree, How(trials, noise), weights, setting, out, others)
+    evaluation, compared = run_evaluation(asked, accelerator)
     if accelerator.is_main_process:
         print_evaluation(evaluation)
+        print_compared(evaluation, compared)
         if out is not None:
             say(f"scores: {out}/scores.json\na page with tables and pictures: {out}/report.html")
 

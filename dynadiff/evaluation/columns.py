@@ -99,7 +99,7 @@ def _identified(
 
 def _seen(said: Shown, true: Shown) -> Iterator[Score]:
     """What the judge of scenes says is shown, against the drawings' own truth."""
-    shares = {"category named": named, "object F1": object_f1, "mIoU": mean_iou}
+    shares = {"category named": named, "object F1": object_f1, "overlap of what is where": mean_iou}
     for title, score in shares.items():
         yield Column(f"{JUDGE}: {title}", title, JUDGE, 100, "%", True), score(said, true), _dealt(score, said, true)
     for k, what in enumerate(("object", "background")):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median_low
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from dynadiff.base.files import file_digest
 from dynadiff.evaluation.baselines import nearest, ridge
 from dynadiff.evaluation.columns import Eyes, scored
 from dynadiff.evaluation.painting import Kept, paint_all
-from dynadiff.evaluation.scored import Column, Row, Subject
+from dynadiff.evaluation.scored import Averaged, Column, Row, Subject
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model import Model
@@ -65,6 +66,7 @@ class Judged:
     root: Path  # of the tree
     shown: NDArray[np.uint8]  # (n, s, s, 3)
     names: tuple[str, ...]  # (n,) of the pictures
+    presented: tuple[int, ...]  # (n,) repetitions behind each window
 
     @property
     def sha256(self) -> str:
@@ -114,7 +116,18 @@ def _with_repetitions(
     first = [int(g[0]) for g in groups]
     shown = test.pictures[test.seen[first]]
     names = tuple(pictures[k] for k in first)
-    return Judged(model, folder, held, learn, averaged(test.online), averaged(test.offline), root, shown, names)
+    return Judged(
+        model,
+        folder,
+        held,
+        learn,
+        averaged(test.online),
+        averaged(test.offline),
+        root,
+        shown,
+        names,
+        tuple(map(len, groups)),
+    )
 
 
 def evaluate(
@@ -141,9 +154,11 @@ def evaluate(
     listed = None if held.test is None else held.test.trials
     may_recur = "; its pictures may recur in what was learnt" if held.rule == "time-resolved" else ""
     split = f"{held.rule}, seed {held.seed}{may_recur}"
+    counts = given.presented
+    averaged = Averaged(min(counts), median_low(counts), max(counts)) if how.repetitions == "averaged" else None
     part = Subject(
-        subject, given.folder.name, given.sha256, split, given.names, listed, len(given.learn), tuple(rows)
-    )  # fmt: skip
+        subject, given.folder.name, given.sha256, split, given.names, averaged, listed, len(given.learn), tuple(rows)
+    )
     return part, list(columns.values()), galleries
 
 

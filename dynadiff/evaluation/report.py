@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from dynadiff.evaluation.scored import Cell, Column, Evaluation, Subject, differences, mean_over_subjects
+from dynadiff.evaluation.against import Compared
+from dynadiff.evaluation.scored import Averaged, Cell, Column, Evaluation, Subject, differences, mean_over_subjects
 from dynadiff.scores.intervals import Interval, Level
 from dynadiff.scores.pixels import PixelScores
 
@@ -32,14 +33,36 @@ def print_evaluation(evaluation: Evaluation) -> None:
         console.print(f"not scored: {line}", highlight=False)
 
 
+def print_compared(evaluation: Evaluation, compared: Compared) -> None:
+    """A table a subject and other model; nothing where nothing was compared."""
+    for rivals in compared.rivals:
+        title = f"subject {rivals.subject}: {rivals.model} against {rivals.other}, {rivals.decoder}, paired"
+        table = Table("space", "score", rivals.model, rivals.other, "ahead by, 95 % over pictures", title=title)
+        for lead in rivals.leads:
+            column = evaluation.column(lead.column)
+            mine, its, by, low, high = (
+                number(v, column) for v in (lead.ours, lead.theirs, lead.ahead.mean, lead.ahead.low, lead.ahead.high)
+            )
+            table.add_row(column.space, heading(column), mine, its, f"{by} [{low}, {high}]")
+        Console(width=160).print(table)
+
+
 def which(evaluation: Evaluation, subject: Subject) -> str:
     """The trials that a subject's decoders were scored on, in a line."""
     pictures, n = len(set(subject.trials)), len(subject.trials)
     of_all = f", of {subject.listed} held out" if subject.listed not in (None, n) else " held out"
     return (
         f"subject {subject.subject}, model {subject.model}: {n} trials{of_all} (split {subject.split}), "
-        f"{pictures} pictures, {KINDS[evaluation.repetitions]}; baselines learnt from {subject.learnt} trials"
+        f"{pictures} pictures, {KINDS[evaluation.repetitions]}{over(subject.averaged)}; "
+        f"baselines learnt from {subject.learnt} trials"
     )
+
+
+def over(averaged: Averaged | None) -> str:
+    """How many repetitions went into a mean, as a clause; nothing where that is unsaid."""
+    if averaged is None:
+        return ""
+    return f", {averaged.fewest} to {averaged.most} in a mean (median {averaged.median})"
 
 
 def _table(evaluation: Evaluation, subject: Subject, space: str) -> Table:

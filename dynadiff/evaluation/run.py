@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dynadiff.assets import JUDGE
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
+from dynadiff.evaluation.against import Compared, check_alike, check_trials, compared
 from dynadiff.evaluation.columns import LITE0, OWN, Eyes, Remembering
 from dynadiff.evaluation.evaluate import LIBRARIES, How, Judged, Tree, evaluate, judged
 from dynadiff.evaluation.page.report import Gallery, html_report
@@ -40,12 +41,14 @@ class Asked:
     weights: Path | None = None  # folder of the ten metrics' networks
     setting: str = "dynadiff"
     out: Path | None = None  # where everything is kept
+    against: Sequence[tuple[Path, Evaluation]] = ()  # what was kept of other models
 
 
-def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> Evaluation:
-    """Judge every model; what was found, which is in ``out`` too, beside a page for people.
+def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tuple[Evaluation, Compared]:
+    """Judge every model; what was found, and how it compares, both in ``out`` too, beside a page for people.
 
-    Raises UserError where a model has no list of what was held out, or the tree has none of it.
+    Raises UserError where a model has no list of what was held out, the tree has none of it, or another evaluation is
+    of other trials.
     """
     whose = [load_config(folder).subject for folder in asked.models]
     if len(set(whose)) < len(whose):
@@ -72,6 +75,9 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> Eval
         given = judged(folder, asked.tree, asked.how)
         drawn = is_phantom(given.root)
         data.add("phantom" if drawn else "nsd")
+        for path, theirs in asked.against:  # before anything is painted
+            check_alike(path, theirs, "phantom" if drawn else "nsd", asked.how.repetitions, setting.name)
+            check_trials(path, theirs, given.model.config.subject, given.names)
         files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
         eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting)
         part, found, painted = evaluate(given, eyes, asked.how, asked.out, accelerator)
@@ -83,11 +89,16 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> Eval
         tuple(columns.values()), tuple(subjects), files, tuple(dict.fromkeys(lacking)),
         {name: version(name) for name in LIBRARIES},
     )  # fmt: skip
-    if asked.out is not None and (accelerator is None or accelerator.is_main_process):
+    main = accelerator is None or accelerator.is_main_process
+    if asked.out is not None and main:
         whole.save(asked.out)
+    found_against = compared(whole, asked.against)
+    if asked.out is not None and main:
+        if asked.against:
+            found_against.save(asked.out)
         with atomic(asked.out / REPORT) as new:
-            new.write_text(html_report(whole, galleries), "utf-8")
-    return whole
+            new.write_text(html_report(whole, galleries, found_against), "utf-8")
+    return whole, found_against
 
 
 def _own(given: Judged, lacking: list[str]) -> dict[str, Eye]:

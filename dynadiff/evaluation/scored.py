@@ -11,13 +11,22 @@ from typing import Literal
 
 import numpy as np
 
-from dynadiff.base.documents import Versions, read_document
+from dynadiff.base.documents import Plain, Versions, read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic
 from dynadiff.scores.intervals import Interval, interval
 
 SCORES = "scores.json"
-VERSIONS = Versions()  # of scores.json
+
+
+def _averaged_over_unsaid(first: Plain) -> Plain:
+    """The first version did not say how many repetitions went into a mean."""
+    if not isinstance(subjects := first.get("subjects"), list) or not all(isinstance(s, dict) for s in subjects):
+        raise ValueError("no list of subjects")
+    return first | {"subjects": [subject | {"averaged": None} for subject in subjects]}
+
+
+VERSIONS = Versions((_averaged_over_unsaid,))  # of scores.json
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Averaged:
+    """How many repetitions went into the means."""
+
+    fewest: int
+    median: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Subject:
     """The decoders of one subject, all scored on the same trials."""
 
@@ -67,6 +85,7 @@ class Subject:
     model_sha256: str  # of its description, which holds the digests of its weights
     split: str  # rule and seed by which the trials were held out, or why they are known to be
     trials: tuple[str, ...]  # the picture of each
+    averaged: Averaged | None  # None: single trials, or unsaid
     listed: int | None  # trials that the model lists as held out; None where it lists none
     learnt: int  # trials that baselines learnt from
     rows: tuple[Row, ...]

@@ -15,7 +15,13 @@ DECODERS = (
     "ridge to tokens, same generator, online", "mean picture, no brain", "ceiling: the picture's own tokens",
 )  # fmt: skip
 OUTSIDE, JUDGE = "EfficientNet-Lite0", "the judge of scenes"
-SCENES = {"category named": "%", "object F1": "%", "mIoU": "%", "hue error, object": "°", "hue error, background": "°"}
+SCENES = {
+    "category named": "%",
+    "object F1": "%",
+    "overlap of what is where": "%",
+    "hue error, object": "°",
+    "hue error, background": "°",
+}
 
 
 def columns(ten: bool) -> tuple[Column, ...]:
@@ -56,7 +62,7 @@ def subject(name: str, given: Sequence[Column], trials: int, decoders: Sequence[
             cells.append(Cell(column.key, found.mean, found.low, found.high, chance, tuple(values.round(6).tolist())))
         rows.append(Row(decoder, tuple(cells)))
     return Subject(
-        name, f"model-{name}", f"{seed:02x}" * 32, "time-resolved, seed 1", shown, trials + 8, 2500, tuple(rows)
+        name, f"model-{name}", f"{seed:02x}" * 32, "time-resolved, seed 1", shown, None, trials + 8, 2500, tuple(rows)
     )
 
 

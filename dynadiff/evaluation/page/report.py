@@ -6,20 +6,35 @@ do, `tables.py` has its tables, `plots.py` draws, `gallery.py` chooses pictures,
 
 from collections.abc import Iterator, Mapping
 
+from dynadiff.evaluation.against import Compared
 from dynadiff.evaluation.page.gallery import Gallery, chosen_pictures, strips
 from dynadiff.evaluation.page.markup import Markup, element, joined, page, table
 from dynadiff.evaluation.page.plots import Bar, interval_plot, sorted_curve
-from dynadiff.evaluation.page.tables import against_every_other, beside_the_paper, decoders, over_subjects
+from dynadiff.evaluation.page.tables import (
+    against_every_other,
+    against_other_models,
+    beside_the_paper,
+    decoders,
+    over_subjects,
+)
 from dynadiff.evaluation.page.wording import DATA, REPETITIONS, by_space, heading, number, unit
+from dynadiff.evaluation.report import over
 from dynadiff.evaluation.scored import Cell, Column, Evaluation, Subject
 
 __all__ = ["Gallery", "html_report"]
 
 INTERVALS = "Means over trials with 95 % bootstrap intervals over pictures; ↑ higher is better, ↓ lower is better."
 
+MANY = (
+    "each stands by itself: nothing is corrected for how many there are here, and of a hundred comparisons of equals "
+    "about five exclude 0"
+)
 
-def html_report(evaluation: Evaluation, galleries: Mapping[str, Gallery]) -> str:
+
+def html_report(evaluation: Evaluation, galleries: Mapping[str, Gallery], compared: Compared | None = None) -> str:
     """The whole page, as text; pictures come from ``galleries``, by subject, which may lack any.
+
+    ``compared`` is how the first decoder stands against other models.
 
     Raises ValueError where a gallery has not a picture a trial of its subject.
     """
@@ -29,6 +44,7 @@ def html_report(evaluation: Evaluation, galleries: Mapping[str, Gallery]) -> str
         parts.append(over_subjects(evaluation))
     if evaluation.data == "nsd":
         parts.append(beside_the_paper(evaluation))
+    parts += against_other_models(evaluation, compared or Compared(()))
     for k, subject in enumerate(evaluation.subjects):
         parts += [*_scores(evaluation, subject, f"s{k}"), *_pictures(evaluation, subject, galleries)]
     return page("Evaluation", *parts, *_made_of(evaluation))
@@ -40,6 +56,8 @@ def _heading(evaluation: Evaluation) -> Markup:
         "data": DATA[evaluation.data],
         "trials": REPETITIONS[evaluation.repetitions],
         "seeds of the noise": ", ".join(map(str, evaluation.seeds)) + averaged,
+        "pictures on this page": f"of seed {evaluation.seeds[0]}",
+        "intervals": MANY,
     }
     links = [element("a", f"subject {s.subject}", href=f"#s{k}") for k, s in enumerate(evaluation.subjects)]
     return joined((
@@ -55,7 +73,7 @@ def _scores(evaluation: Evaluation, subject: Subject, anchor: str) -> Iterator[M
     listed = "" if subject.listed in (None, n) else f" of {subject.listed} that the model lists"
     yield element("h2", f"Subject {subject.subject}", id=anchor)
     yield _facts({
-        "scored": f"{n} held-out trials{listed}, {len(set(subject.trials))} pictures",
+        "scored": f"{n} held-out trials{listed}, {len(set(subject.trials))} pictures{over(subject.averaged)}",
         "held out by": subject.split,
         "model": joined((f"{subject.model}, ", element("code", subject.model_sha256))),
         "baselines learnt from": f"{subject.learnt} trials",

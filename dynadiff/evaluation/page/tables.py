@@ -5,10 +5,12 @@ Knows an evaluation and elements of a page; chooses nothing and computes nothing
 
 from collections.abc import Iterator, Sequence
 
+from dynadiff.evaluation.against import Compared
 from dynadiff.evaluation.page.markup import Markup, element, joined, table
 from dynadiff.evaluation.page.published import KEYS, PAPER, published
 from dynadiff.evaluation.page.wording import TEN, about, by_space, heading, number, unit
 from dynadiff.evaluation.scored import Cell, Column, Difference, Evaluation, Subject, differences, mean_over_subjects
+from dynadiff.scores.intervals import Interval
 from dynadiff.scores.ten import METRICS
 
 NONE = "–"
@@ -42,7 +44,9 @@ def beside_the_paper(evaluation: Evaluation) -> Markup:
     arrows = {m.key: f"{m.title}\u00a0{'↑' if m.higher_is_better else '↓'}" for m in METRICS}
     said = (
         f"Below the numbers of this evaluation stand those of {PAPER}, as printed, ± included; shares and DreamSim are "
-        "times 100. Trials, voxels and weights of judges may differ: docs/metrics.md names what is known to."
+        "times 100. The paper's ± is the population's SD of four subjects over √4 (MindEye1's 2.21 was not divided, "
+        "WAVE's in table 7 is the sample's SD); here it is the standard error, the sample's SD over √n, larger by "
+        "√(n / (n − 1)). Trials, voxels and weights of judges may differ: docs/metrics.md names what is known to."
     )
     rows = [*_ours(evaluation), *_theirs(evaluation)]
     head = ("", *(arrows[key] for key in KEYS))
@@ -76,6 +80,22 @@ def against_every_other(evaluation: Evaluation, subject: Subject) -> Iterator[Ma
             yield table(("against", *titles), rows, about(space, evaluation))
 
 
+def against_other_models(evaluation: Evaluation, compared: Compared) -> Iterator[Markup]:
+    """The first decoder beside that of another model on the same trials, a table a subject and model."""
+    if compared.rivals:
+        yield element("h2", "Against other models")
+        said = "Ahead in pairs of the same trial. Bold with ▲ or ▼: the 95 % interval over pictures excludes 0."
+        yield element("p", said, class_="soft")
+    for rivals in compared.rivals:
+        title = f"subject {rivals.subject}: {rivals.model} against {rivals.other}, {rivals.decoder}"
+        columns = [(lead, evaluation.column(lead.column)) for lead in rivals.leads]
+        rows = (
+            (None, (f"{c.space}: {heading(c)}", number(lead.ours, c), number(lead.theirs, c), _lead(lead.ahead, c)))
+            for lead, c in columns
+        )
+        yield table(("score", rivals.model, rivals.other, "ahead by"), rows, title)
+
+
 def _decoders(subject: Subject, columns: Sequence[Column]) -> Rows:
     for k, row in enumerate(subject.rows):
         yield "first" if k == 0 else None, (row.decoder, *(_cell(row.cell(c.key), c) for c in columns))
@@ -97,7 +117,11 @@ def _cell(cell: Cell | None, column: Column) -> Markup:
 def _ahead(found: Difference | None, column: Column) -> Markup:
     if found is None:
         return element("td", NONE)
-    mean, low, high = found.ahead.mean, found.ahead.low, found.ahead.high
+    return _lead(found.ahead, column)
+
+
+def _lead(ahead: Interval, column: Column) -> Markup:
+    mean, low, high = ahead.mean, ahead.low, ahead.high
     mark = " ▲" if low > 0 else " ▼" if high < 0 else ""
     inside = (f"{number(mean, column, signed=True)}{mark}", _range(low, high, column, signed=True))
     return element("td", *inside, class_="sure" if mark else None)

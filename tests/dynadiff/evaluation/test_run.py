@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 import pytest
@@ -103,6 +105,28 @@ def test_averaged_repetitions_are_fewer_trials_of_the_same_pictures(
         (found[trials],) = load_evaluation(tmp_path / trials).subjects
     assert len(found["averaged"].trials) == len(set(found["averaged"].trials)) <= len(found["all"].trials)
     assert set(found["averaged"].trials) == set(found["all"].trials)
+    counts = Counter(found["all"].trials)
+    said = found["averaged"].averaged
+    assert (said.fewest, said.median, said.most) == (
+        min(counts.values()),
+        median_low(counts.values()),
+        max(counts.values()),
+    )
+    assert found["all"].averaged is None
+
+
+def test_a_model_against_another_of_the_same_trials(shared, tree, tmp_path, dynadiff, no_outside_eye) -> None:
+    own = ("evaluate", "--model", shared / "subject-01", "--root", tree, "--out", tmp_path / "out")
+    assert dynadiff(*own)[0] == 0
+    code, said, wrong = dynadiff(*own, "--against", tmp_path / "out" / "scores.json")
+    assert code == 0, wrong
+    assert "against subject-01, Dynadiff, online, paired" in said
+    (rivals,) = json.loads((tmp_path / "out" / "against.json").read_text())["rivals"]
+    assert rivals["leads"]
+    assert all(lead["ahead"] == {"mean": 0, "low": 0, "high": 0} for lead in rivals["leads"])  # itself
+    code, said, wrong = dynadiff(*own, "--trials", "all", "--against", tmp_path / "out")
+    assert (code, wrong.count("\n")) == (2, 1)
+    assert "repetitions taken otherwise (one, here all)" in wrong
 
 
 def test_two_processes_find_what_one_does(shared, tree, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """An evaluation is its file: what is kept is read back, and what is said of two decoders follows from it alone."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from dynadiff.base.errors import UserError
 from dynadiff.evaluation.scored import (
     SCORES,
+    VERSIONS,
     Cell,
     Column,
     Evaluation,
@@ -35,7 +37,7 @@ def subject(name, shift=0.0):
         Row("ridge", (cell(TWO_WAY, base + shift - 0.1), cell(HUE, 90 * base + 5))),
         Row("only pixels", ()),
     )
-    return Subject(name, "model", "00", "first-session, seed 0", TRIALS, 40, 10, rows)
+    return Subject(name, "model", "00", "first-session, seed 0", TRIALS, None, 40, 10, rows)
 
 
 def evaluation(*subjects):
@@ -80,3 +82,15 @@ def test_means_over_subjects_have_the_standard_error_of_subjects():
     assert mean_over_subjects(evaluation(), "Dynadiff", TWO_WAY.key) is None
     lacking = replace(several.subjects[2], rows=several.subjects[2].rows[1:])
     assert mean_over_subjects(replace(several, subjects=(*several.subjects[:2], lacking)), "Dynadiff", HUE.key) is None
+
+
+def test_the_first_version_is_read_and_says_nothing_of_what_was_averaged(tmp_path):
+    document = json.loads(VERSIONS.write(evaluation()))
+    for one in document["subjects"]:
+        del one["averaged"]
+    del document["version"]
+    (tmp_path / SCORES).write_text(json.dumps(document))
+    assert load_evaluation(tmp_path) == evaluation()
+    (tmp_path / SCORES).write_text(json.dumps(document | {"subjects": 3}))
+    with pytest.raises(UserError, match="no list of subjects"):
+        load_evaluation(tmp_path)
