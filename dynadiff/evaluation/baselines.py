@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from dynadiff.base.errors import UserError
+from dynadiff.scores.identification import standardised
 
 PENALTIES = np.logspace(-2, 4, 13)  # in units of the mean eigenvalue of the Gram matrix
 FOLDS = 5  # every fifth run is held out and chooses the penalty
@@ -46,11 +47,9 @@ def _normal_equations(x: Floats, y: Floats) -> tuple[Floats, Floats, Callable[[F
 
 
 def nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
-    """Index (m,) of the training window that each test window correlates with most, over voxels and volumes."""
-    x, z = (_unit(w.reshape(len(w), -1).astype(np.float32)) for w in (train, test))
+    """Index (m,) of the training window that each test window correlates with most, over voxels and volumes.
+
+    A window without a value that could be believed, all 0, correlates with none.
+    """
+    x, z = (standardised(w.reshape(len(w), -1).astype(np.float32)) for w in (train, test))
     return np.asarray((z @ x.T).argmax(axis=1))
-
-
-def _unit(rows: Floats) -> Floats:
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True), np.float32)

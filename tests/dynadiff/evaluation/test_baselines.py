@@ -32,3 +32,12 @@ def test_ridge_is_that_of_scikit_learn_at_one_of_its_penalties(known: int) -> No
 def test_the_nearest_trial_is_found_whatever_its_scale() -> None:
     train = np.random.default_rng(0).standard_normal((30, 10, 6)).astype(np.float32)
     assert nearest(train, 5 * train[[4, 17, 2]] + 1).tolist() == [4, 17, 2]
+
+
+def test_a_window_of_no_values_is_nobodys_nearest() -> None:
+    """As one whose volumes had no numbers is: divided by its length it would be everybody's."""
+    x, _ = linear_data(20, 0.0)
+    x[[3, 15]] = 0
+    found = nearest(x[:10], x[5:])
+    assert 3 not in found
+    assert found[:5].tolist() == [5, 6, 7, 8, 9]
