@@ -24,7 +24,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.evaluation.baselines import nearest, ridge
 from dynadiff.evaluation.columns import Eyes, scored
-from dynadiff.evaluation.painting import Kept, paint_all
+from dynadiff.evaluation.painting import Kept, batch_of, moved, paint_all
 from dynadiff.evaluation.scored import Averaged, Column, Row, Subject
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
@@ -38,7 +38,7 @@ from dynadiff.trials.divide import judged_on
 from dynadiff.trials.source import Trials, collect, nsd_runs
 from dynadiff.trials.splits import one_repetition, repetitions
 
-BATCH = 64
+BATCH, ENCODED = 64, 256  # windows, and small pictures, that go through a network at once
 LIBRARIES = ("dynadiff-realtime", "torch", "diffusers", "numpy")
 WindowArray = NDArray[np.float16] | NDArray[np.float32]
 Tree = Callable[[int, Sequence[int] | None], Path]  # of a subject, with these sessions or with all that it has
@@ -191,6 +191,8 @@ def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[
     model, learn = given.model, given.learn
     home = generator_folder(model.config.generator, given.folder)
     plain = load_generator(home).freeze()
+    if accelerator is not None:
+        moved(plain, accelerator.device)
     encoder = ImageEncoder.load(home / "image_encoder") if (home / "image_encoder").is_dir() else None
 
     def painted(tokens: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
@@ -237,15 +239,16 @@ def brain_tokens(model: Model, windows: WindowArray) -> NDArray[np.float32]:
 @torch.no_grad()
 def latent_means(generator: Generator, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Posterior means (n, c, h, w) of the latents of pictures (n, s, s, 3)."""
-    batches = torch.from_numpy(pictures).to(generator.vae.device).split(256)
-    return torch.cat([posterior(generator, to_unit(b))[0].cpu() for b in batches]).numpy()
+    batches = torch.from_numpy(pictures).split(batch_of(generator.picture_size, ENCODED))
+    device = generator.vae.device
+    return torch.cat([posterior(generator, to_unit(b.to(device)))[0].cpu() for b in batches]).numpy()
 
 
 @torch.no_grad()
 def render(generator: Generator, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pictures (n, s, s, 3) of final latents (n, c, h, w)."""
-    batches: tuple[Tensor, ...] = torch.from_numpy(latents).to(generator.vae.device).split(256)
-    return np.concatenate([Render(generator)(b).cpu().numpy() for b in batches])
+    batches: tuple[Tensor, ...] = torch.from_numpy(latents).split(batch_of(generator.picture_size, ENCODED))
+    return np.concatenate([Render(generator)(b.to(generator.vae.device)).cpu().numpy() for b in batches])
 
 
 def _sampling(model: Model, seed: int) -> Sampling:

@@ -23,7 +23,13 @@ from dynadiff.networks.generator import Generator
 from dynadiff.networks.sampling import paint
 from dynadiff.networks.schedule import Sampling
 
-BATCH = 64
+BATCH = 64  # pictures of one pass through the U-Net, where they are small
+PIXELS = 8 * 512**2  # of one pass: eight pictures as large as Versatile Diffusion's take the VAE to about 4 GB
+
+
+def batch_of(side: int, most: int) -> int:
+    """How many pictures (side, side) go through a network at once: by their size alone, never by the machine's."""
+    return max(1, min(most, PIXELS // side**2))
 
 
 def paint_all(
@@ -37,17 +43,19 @@ def paint_all(
     device = accelerator.device if accelerator else torch.device("cpu")
     first, step = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     noise = torch.from_numpy(initial_noise(sampling.seed, generator.latent_shape)).to(device)
-    _moved(generator, device)
-    starts = range(0, len(tokens), BATCH)
+    moved(generator, device)
+    batch = batch_of(generator.picture_size, BATCH)
+    starts = range(0, len(tokens), batch)
     mine = []
     for start in starts[first::step]:
-        part = torch.from_numpy(tokens[start : start + BATCH]).to(device)
+        part = torch.from_numpy(tokens[start : start + batch]).to(device)
         mine.append((start, paint(generator, part, range(start, start + len(part)), sampling, null, noise)))
     everyones = gather_object(mine) if accelerator and step > 1 else mine
     return np.concatenate([pictures for _, pictures in sorted(everyones, key=lambda one: one[0])])
 
 
-def _moved(generator: Generator, device: torch.device) -> None:
+def moved(generator: Generator, device: torch.device) -> None:
+    """Put a generator's networks there."""
     for network in (generator.unet, generator.vae):
         network.to(device)
 

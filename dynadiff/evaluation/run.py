@@ -53,8 +53,8 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
     whose = [load_config(folder).subject for folder in asked.models]
     if len(set(whose)) < len(whose):
         raise UserError("two models are of one subject: evaluate each by itself, with another --out")
-    setting = setting_named(asked.setting)
-    metrics, missing = ({}, []) if asked.weights is None else open_judges(asked.weights, setting)
+    setting, device = setting_named(asked.setting), str(accelerator.device) if accelerator else "cpu"
+    metrics, missing = ({}, []) if asked.weights is None else open_judges(asked.weights, setting, device)
     lacking = [str(line) for line in missing]
     if asked.weights is None:
         lacking.append(
@@ -63,7 +63,7 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
     files = {name: digest for judge in metrics.values() for name, digest in judge.files.items()}
     spaces: dict[str, Eye] = {}
     if has_lite0():
-        outside = open_lite0()
+        outside = open_lite0(device)
         spaces[LITE0], files = Remembering(outside), files | dict(outside.files)
     else:
         lacking.insert(0, f"the judge EfficientNet-Lite0, an eye from outside, is not installed: {INSTALL}")

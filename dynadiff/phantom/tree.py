@@ -39,7 +39,7 @@ This folder is synthetic. It holds the file layout of the Natural Scenes Dataset
 A program (dynadiff-realtime, phantom version {version}, seed {seed}) drew the pictures and computed the brain
 volumes of subjects that do not exist. {experiment}/phantom_categories.tsv names the object of each picture.
 """
-NULL = "\nIt is a null phantom: no brain in it answers to any picture, and whoever finds one decoded has found a mistake.\n"
+NULL = "\nIt is a null phantom: no brain in it answers to any picture; whoever decodes one has found a mistake.\n"
 
 Progress = Callable[[int, int, str], None]  # how many are done, how many in all, name of the one just done
 RunKey = tuple[int, int, int]  # subject, session, file run

@@ -28,7 +28,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     home = tmp_path_factory.mktemp("null")
     write_tree(home / "tree", [1], [1, 2, 3], [1], shapes=SHAPES, null=True)
     train_recipe(
-        Recipe("phantom", TRAINED, home / "tree", (1,), home / "model", "embedded", sessions=(1, 2, 3), allow_missing=True)
+        Recipe(
+            "phantom", TRAINED, home / "tree", (1,), home / "model", "embedded", sessions=(1, 2, 3), allow_missing=True
+        )
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dynadiff.evaluation.columns.DRAWS", 20)
@@ -45,9 +47,7 @@ def test_no_decoder_is_above_chance_in_any_metric(found: Evaluation) -> None:
         if column.title.startswith("two-way"):
             for cell in cells:
                 assert abs(cell.mean - 0.5) < 2 * (cell.high - cell.low), (column, cell)
-    levels = [
-        _beyond(cell, found.column(cell.column)) for row in rows for cell in row.cells if cell.chance is not None
-    ]
+    levels = [_beyond(cell, found.column(cell.column)) for row in rows for cell in row.cells if cell.chance is not None]
     assert len(levels) > 30
     assert np.mean(levels) < 0.2  # the level is one that chance itself passes once in twenty times
 

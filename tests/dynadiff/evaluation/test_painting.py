@@ -8,7 +8,7 @@ pytest.importorskip("diffusers")
 
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.evaluation import painting  # noqa: E402
-from dynadiff.evaluation.painting import Kept, paint_all  # noqa: E402
+from dynadiff.evaluation.painting import Kept, batch_of, paint_all  # noqa: E402
 from dynadiff.networks.schedule import Sampling  # noqa: E402
 from support.small_models import small_generator  # noqa: E402
 
@@ -51,6 +51,10 @@ def test_processes_together_paint_what_one_does(monkeypatch):
     assert [start for start, _ in parts[0]] == [0, 6]
     together = np.concatenate([pictures for _, pictures in sorted(parts[0] + parts[1], key=lambda one: one[0])])
     assert np.array_equal(together, whole)
+
+
+def test_large_pictures_go_through_a_network_few_at_a_time():
+    assert [batch_of(side, 64) for side in (8, 64, 128, 512, 4096)] == [64, 64, 64, 8, 1]
 
 
 def test_a_file_of_pictures_that_is_cut_short_is_one_sentence(tmp_path):
