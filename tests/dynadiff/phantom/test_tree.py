@@ -16,7 +16,7 @@ from scipy.io import loadmat
 from dynadiff.base.errors import UserError
 from dynadiff.phantom.design import design
 from dynadiff.phantom.scenes import draw, scene
-from dynadiff.phantom.subject import Phantom
+from dynadiff.phantom.subject import Noise, Phantom
 from dynadiff.phantom.tree import STIMULI, cache_root, ensure_phantom, stored_ids, write_tree
 from dynadiff.recordings.nsd import NSD
 
@@ -213,9 +213,18 @@ def test_what_nsd_has_not_is_refused_before_anything_is_written(
     assert not (tmp_path / "new").exists()
 
 
-def test_another_seed_or_another_shape_needs_another_folder(tree: Path) -> None:
-    with pytest.raises(UserError, match="another seed"):
-        write(tree, [1], [1], [1], seed=3)
+def test_a_null_tree_says_so_and_no_picture_moves_its_volumes(tree: Path, tmp_path: Path) -> None:
+    write_tree(tmp_path / "null", [1], [1], [1], shapes=SMALL, null=True)
+    quiet = Phantom(1, shape=SMALL[1], noise=Noise(response=0)).run(1, 1)
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "null" / SERIES).dataobj), quiet)
+    assert not np.array_equal(np.asarray(nib.load(tree / SERIES).dataobj), quiet)
+    assert "null phantom" in (tmp_path / "null" / "README.txt").read_text()
+
+
+def test_another_kind_seed_or_shape_needs_another_folder(tree: Path) -> None:
+    for other in ({"seed": 3}, {"null": True}):
+        with pytest.raises(UserError, match="another kind, seed or version"):
+            write_tree(tree, [1], [1], [1], shapes=SMALL, **other)
     with pytest.raises(UserError, match="another folder"):
         write_tree(tree, [1], [1], [3], shapes={1: (10, 10, 10)})
 
