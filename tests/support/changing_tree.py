@@ -19,16 +19,19 @@ TRIALS = range(9, 211, 24)  # rows of the pictures of the run that changes
 
 
 class ChangingTree:
-    """A tree of three runs; ``acquire`` replaces the first one, of which ``first`` is what it was at first."""
+    """A session of one run, and one of two to learn from; ``acquire`` replaces that run, which was ``first``."""
 
     def __init__(self, root: Path) -> None:
         self.root = write_tree(root, FLAT)
         func, numbers = root / FLAT["func"].format(1), set[int]()
-        for run, rows in ((1, TRIALS), (2, range(9, 211, 12)), (3, range(9, 211, 12))):
-            shown = [number if row in rows else 0 for row, number in enumerate(some_design(10 + run))]
-            acquired = write_run(func, 1, run, shown, SHAPES[1], dtype="f4")
+        for path in func.rglob("*_session01_run0[23].*"):
+            path.unlink()
+        rest = range(9, 211, 12)
+        for session, run, rows in ((1, 1, TRIALS), (2, 1, rest), (2, 2, rest)):
+            shown = [number if row in rows else 0 for row, number in enumerate(some_design(10 * session + run))]
+            acquired = write_run(func, session, run, shown, SHAPES[1], dtype="f4")
             numbers |= {number for number in shown if number}
-            if run == 1:
+            if session == 1:
                 self.first: Acquired = by_row(np.moveaxis(np.asarray(acquired, np.float32), -1, 0))
         with h5py.File(root / FLAT["stimuli"] / "nsd_stimuli.hdf5", "r+") as file:
             for number in numbers:
