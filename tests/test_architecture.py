@@ -18,6 +18,7 @@ LAZY = (
     "dynadiff/cli/",
     "realtime/cli.py",
     "dynadiff/engines/open.py",
+    "dynadiff/scores/judges/dreamsim.py",
     "dynadiff/scores/judges/open.py",
     "dynadiff/training/logs.py",
     "exporters/tensorrt.py",

@@ -25,6 +25,9 @@ def evaluate(
     root: Root = None,
     weights: Annotated[Path | None, typer.Option(help="Folder with the networks of the ten metrics.")] = None,
     setting: Annotated[str, typer.Option(help="Of the ten metrics: dynadiff or mindeye.")] = "dynadiff",
+    segmentation: Annotated[
+        Path | None, typer.Option(help="Folder that takes pictures for the release's segmentation: mIoU.")
+    ] = None,
     trials: Annotated[
         Literal["one", "averaged", "all"],
         typer.Option(help="Of each picture: one repetition, the averaged windows of all, or all by themselves."),
@@ -39,6 +42,8 @@ def evaluate(
     folders = [found for given in model or [EMBEDDED] for found in models_of(given)]
     if out is not None and out.is_file():
         raise UserError(f"{out} is a file: give --out a folder")
+    if segmentation is not None and segmentation.is_file():
+        raise UserError(f"{segmentation} is a file: give --segmentation a folder")
     if weights is not None and not weights.is_dir():
         raise UserError(f"there is no folder {weights}: make it, and put the published weights of the judges there")
     need_torch()
@@ -59,7 +64,7 @@ def evaluate(
 
     others = tuple((path, load_evaluation(path)) for path in against or ())
     accelerator: Accelerator = open_processes()
-    asked = Asked(folders, tree, How(trials, noise), weights, setting, out, others)
+    asked = Asked(folders, tree, How(trials, noise), weights, setting, out, others, segmentation)
     evaluation, compared = run_evaluation(asked, accelerator)
     if accelerator.is_main_process:
         print_evaluation(evaluation)

@@ -21,7 +21,7 @@ from dynadiff.scores.intervals import bootstrap_ci, permutation_level
 from dynadiff.scores.pixels import pixel_features
 from dynadiff.scores.scenes import Shown, hue_errors, mean_iou, named, object_f1
 from dynadiff.scores.settings import DYNADIFF, Setting
-from dynadiff.scores.ten import Eye, resemblance, score_pictures
+from dynadiff.scores.ten import Eye, Segment, resemblance, score_pictures
 
 LITE0, JUDGE, OWN, PIXELS, TEN = "EfficientNet-Lite0", "the judge of scenes", "its own tokens", "pixels", "ten metrics"
 N_WAY, DRAWS = 50, 100  # pictures to choose from; dealings at random for a level of chance
@@ -36,6 +36,7 @@ class Eyes:
     scenes: SceneJudge | None = None  # only where pictures are drawn scenes, named by their numbers
     metrics: Mapping[str, Eye] = field(default_factory=dict)  # networks of the ten metrics, by the metrics' keys
     setting: Setting = DYNADIFF
+    segment: Segment | None = None  # label maps of pictures, for mIoU
 
 
 class Remembering:
@@ -58,10 +59,13 @@ def scored(
 
     A trial's score is its mean over the seeds, and chance that of the first.
     """
-    by_seed = [list(_scores(eyes, pictures, shown, names)) for pictures in painted]
+    each = [_scores(eyes, pictures, shown, names, first=k == 0) for k, pictures in enumerate(painted)]
+    by_seed = [{score[0].key: score for score in scores} for scores in each]
     found = []
-    for same in zip(*by_seed, strict=True):
-        column, _, chance = same[0]
+    for key, (column, _, chance) in by_seed[0].items():
+        if not all(key in scores for scores in by_seed):  # label maps are lacking for a seed
+            continue
+        same = [scores[key] for scores in by_seed]
         per_trial = np.mean([values for _, values, _ in same], axis=0)
         low, high = bootstrap_ci(per_trial, names)
         cell = Cell(column.key, float(per_trial.mean()), low, high, chance, tuple(per_trial.round(6).tolist()))
@@ -69,7 +73,9 @@ def scored(
     return found
 
 
-def _scores(eyes: Eyes, painted: NDArray[np.uint8], shown: NDArray[np.uint8], names: Sequence[str]) -> Iterator[Score]:
+def _scores(
+    eyes: Eyes, painted: NDArray[np.uint8], shown: NDArray[np.uint8], names: Sequence[str], first: bool
+) -> Iterator[Score]:
     outside = {space: eye for space, eye in eyes.spaces.items() if space != OWN}
     for space, eye in outside.items():
         yield from _identified(space, eye, painted, shown, names)
@@ -79,10 +85,14 @@ def _scores(eyes: Eyes, painted: NDArray[np.uint8], shown: NDArray[np.uint8], na
     yield from _identified(PIXELS, pixel_features, painted, shown, names)
     if OWN in eyes.spaces:  # never first: the decoder was trained in it
         yield from _identified(OWN, eyes.spaces[OWN], painted, shown, names)
-    for one in score_pictures(painted, shown, names, eyes.setting, eyes.metrics):
+    for one in score_pictures(painted, shown, names, eyes.setting, eyes.metrics, eyes.segment, first):
         key = f"{one.metric.key}{'' if one.headline else '-other-way'}"
         unit = "%" if one.metric.times == 100 and one.metric.key != "dreamsim" else ""
-        yield Column(key, one.title, TEN, one.metric.times, unit, one.metric.higher_is_better), one.per_trial, None
+        yield (
+            Column(key, one.title, TEN, one.metric.times, unit, one.metric.higher_is_better),
+            one.per_trial,
+            one.chance,
+        )
 
 
 def _identified(

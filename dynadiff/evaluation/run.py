@@ -25,10 +25,12 @@ from dynadiff.networks.model_folder import generator_folder, load_config
 from dynadiff.phantom.judge import SceneJudge
 from dynadiff.phantom.tree import is_phantom
 from dynadiff.scores.judges.open import INSTALL, has_lite0, open_judges, open_lite0
+from dynadiff.scores.judges.segmentation import Segmentation
 from dynadiff.scores.settings import setting_named
 from dynadiff.scores.ten import Eye
 
 REPORT = "report.html"
+NO_SEGMENTATION = "mIoU: the release's segmentation has an environment of its own: give --segmentation a folder for it"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Asked:
     setting: str = "dynadiff"
     out: Path | None = None  # where everything is kept
     against: Sequence[tuple[Path, Evaluation]] = ()  # what was kept of other models
+    segmentation: Path | None = None  # folder in which mIoU's pictures and label maps are exchanged
 
 
 def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tuple[Evaluation, Compared]:
@@ -60,6 +63,8 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
         lacking.append(
             "those of the ten metrics that need networks: give --weights a folder with them, see docs/metrics.md"
         )
+    is_main = accelerator is None or accelerator.is_main_process
+    segment = None if asked.segmentation is None else Segmentation(asked.segmentation, setting, write=is_main)
     files = {name: digest for judge in metrics.values() for name, digest in judge.files.items()}
     spaces: dict[str, Eye] = {}
     if has_lite0():
@@ -79,21 +84,25 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
             check_alike(path, theirs, "phantom" if drawn else "nsd", asked.how.repetitions, setting.name)
             check_trials(path, theirs, given.model.config.subject, given.names)
         files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
-        eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting)
+        eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting, segment)
         part, found, painted = evaluate(given, eyes, asked.how, asked.out, accelerator)
         subjects.append(part)
         columns |= {column.key: column for column in found}
         galleries[part.subject] = Gallery(given.shown, painted)
+    if segment is not None:
+        files |= segment.files
+        lacking += [segment.lacking] if segment.lacking else []
+    elif "miou" in setting.sides:
+        lacking.append(NO_SEGMENTATION)
     whole = Evaluation(
         "phantom" if data == {"phantom"} else "nsd", asked.how.repetitions, asked.how.seeds, setting.name,
         tuple(columns.values()), tuple(subjects), files, tuple(dict.fromkeys(lacking)),
         {name: version(name) for name in LIBRARIES},
     )  # fmt: skip
-    main = accelerator is None or accelerator.is_main_process
-    if asked.out is not None and main:
+    if asked.out is not None and is_main:
         whole.save(asked.out)
     found_against = compared(whole, asked.against)
-    if asked.out is not None and main:
+    if asked.out is not None and is_main:
         if asked.against:
             found_against.save(asked.out)
         with atomic(asked.out / REPORT) as new:

@@ -31,7 +31,6 @@ class Setting:
     rounded: bool  # pictures are uint8 throughout, truncated, and Pillow resizes them; else tensors, unrounded
     first: int | None = None  # side to which every picture is brought before all else
     compared: int = 425  # side at which pixels are compared
-    measured: tuple[str, ...] = ()  # metrics that other programs compute
 
     def square(self, pictures: Pictures, side: int, how: Filter = "bilinear") -> NDArray[np.float64]:
         """Pictures as (n, side, side, 3) in [0, 1]. ``how`` is for Pillow; tensors are always resized bilinearly."""
@@ -47,10 +46,10 @@ class Setting:
 
     def for_network(self, pictures: Pictures, judge: str) -> NDArray[np.float64]:
         """Pictures as that judge is shown them, before the normalisation that belongs to its weights."""
-        return self.square(pictures, self.sides[judge], "bicubic" if judge == "dreamsim" else "bilinear")
+        return self.square(pictures, self.sides[judge], "bicubic" if judge in ("dreamsim", "miou") else "bilinear")
 
 
-DYNADIFF = Setting("dynadiff", "reconstructions", "V1", {**SIDES, "dreamsim": 224}, rounded=True, measured=("miou",))
+DYNADIFF = Setting("dynadiff", "reconstructions", "V1", {**SIDES, "dreamsim": 224, "miou": 512}, rounded=True)
 MINDEYE = Setting(
     "mindeye", "truths", "V2",
     {**SIDES, "alexnet2": 256, "alexnet5": 256, "inception": 342, "efficientnet": 255}, rounded=False, first=256,

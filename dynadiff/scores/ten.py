@@ -1,22 +1,27 @@
-"""The ten metrics of the paper, a score for every trial, in one of two settings. Pictures in, numbers out.
+"""The ten metrics of the paper, a score for every trial, in one of two settings, and what chance gives. Pictures in,
+numbers out.
 
-What a network sees in a picture is handed in as a judge, pictures to features, and mIoU as numbers: this module knows
-no network and opens no file. A trial's score needs the other trials in two-way identification alone.
+What a network sees in a picture is handed in as a judge, pictures to features, or for mIoU to label maps: this module
+knows no network and opens no file. A trial's score needs the other trials in two-way identification alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.scores.identification import Floats, standardised, two_way
-from dynadiff.scores.pairs import pixel_correlation, ssim
+from dynadiff.scores.dealing import SHIFTS, Dealt, deal, dealt_level
+from dynadiff.scores.identification import Floats, standardised, two_way, two_way_level
+from dynadiff.scores.pairs import Labels, Prepared, correlation_of, mean_overlap, prepared, ssim_of
 from dynadiff.scores.settings import Pictures, Rivals, Setting
 
 Eye = Callable[[Any], Floats]  # pictures (n, h, w, 3) of the kind that it takes to features (n, d)
+Maps = Callable[[int], Labels]  # a trial to the label map (h, w) of its picture
+Segment = Callable[[Pictures], Maps | None]  # None where there is no map of one of the pictures
 BLOCK = 64  # pictures whose features are held at a time, beside those of all truths
 
 
@@ -26,14 +31,14 @@ class Metric:
 
     key: str  # of its judge too
     title: str  # as tables print it
-    how: Literal["pairs", "two-way", "distance", "measured"]
+    how: Literal["pixels", "two-way", "distance", "labels"]
     higher_is_better: bool
     times: int  # what tables multiply it with: a score is a share, a correlation or a distance, and has no other unit
 
 
 METRICS = (
-    Metric("pixcorr", "PixCorr", "pairs", True, 1),
-    Metric("ssim", "SSIM", "pairs", True, 1),
+    Metric("pixcorr", "PixCorr", "pixels", True, 1),
+    Metric("ssim", "SSIM", "pixels", True, 1),
     Metric("alexnet2", "AlexNet(2)", "two-way", True, 100),
     Metric("alexnet5", "AlexNet(5)", "two-way", True, 100),
     Metric("clip", "CLIP", "two-way", True, 100),
@@ -41,7 +46,7 @@ METRICS = (
     Metric("efficientnet", "EffNet-B1", "distance", False, 1),
     Metric("swav", "SwAV", "distance", False, 1),
     Metric("dreamsim", "DreamSim", "distance", False, 100),
-    Metric("miou", "mIoU", "measured", True, 100),
+    Metric("miou", "mIoU", "labels", True, 100),
 )
 
 
@@ -51,6 +56,7 @@ class Scored:
 
     metric: Metric
     per_trial: NDArray[np.float64]  # (n,)
+    chance: float | None  # mean that is reached once in twenty times when pictures are dealt to trials; None: not asked
     rivals: Rivals | None = None  # what a trial's own had to beat, in two-way identification
     headline: bool = True  # False for the direction that is not the setting's own
 
@@ -61,32 +67,33 @@ class Scored:
 
 
 def score_pictures(
-    painted: Pictures,
-    shown: Pictures,
-    names: Sequence[str],
-    setting: Setting,
-    judges: Mapping[str, Eye],
-    measured: Mapping[str, NDArray[np.float64]] | None = None,
-) -> list[Scored]:
+    painted: Pictures, shown: Pictures, names: Sequence[str], setting: Setting, judges: Mapping[str, Eye],
+    segment: Segment | None = None, levels: bool = True,
+) -> list[Scored]:  # fmt: skip
     """Every metric that can be had, of pictures painted and shown (n, h, w, 3) each, uint8 or in [0, 1].
 
     ``names`` (n,) are those of the pictures shown: trials of the same one are no rivals. ``judges`` are called by the
-    metrics' keys, ``measured`` holds scores (n,) that were computed elsewhere; what is in neither has no row.
-    Raises UserError where pictures, names or measured scores do not belong together.
+    metrics' keys; what is not in them has no row, nor has mIoU without label maps. ``levels``: say what chance gives.
+    Raises UserError where pictures and names do not belong together.
     """
     _check(painted, shown, names)
+    shifts = SHIFTS if levels else 0
     found: list[Scored] = []
-    pixels = _pixel_scores(painted, shown, setting)
+    pixels = _pixel_scores(painted, shown, setting, shifts)
     for metric in METRICS:
-        if metric.how == "pairs":
-            found.append(Scored(metric, pixels[metric.key]))
-        elif metric.how == "measured" and metric.key in setting.measured and measured and metric.key in measured:
-            found.append(Scored(metric, _fitting(measured[metric.key], len(names), metric)))
+        if metric.how == "pixels":
+            found.append(_of_pairs(metric, pixels[metric.key], levels))
+        elif metric.how == "labels":
+            maps = _maps(segment, painted, shown) if segment is not None and metric.key in setting.sides else None
+            if maps is not None:
+                overlaps, *_ = deal(len(names), *maps, lambda a, b: (mean_overlap(a, b),), shifts)
+                found.append(_of_pairs(metric, overlaps, levels))
         elif metric.key in judges and metric.key in setting.sides:
             r = resemblance(judges[metric.key], painted, shown)
-            found += (
-                _two_way(metric, r, names, setting) if metric.how == "two-way" else [Scored(metric, 1 - np.diag(r))]
-            )
+            if metric.how == "two-way":
+                found += _two_way(metric, r, names, setting, levels)
+            else:
+                found.append(_distance(metric, r, levels))
     return found
 
 
@@ -102,33 +109,44 @@ def resemblance(judge: Eye, painted: Pictures, shown: Pictures) -> NDArray[np.fl
     return np.asarray(np.concatenate(rows)[np.ix_(of_painted, of_shown)], np.float64)
 
 
-def read_measured(text: str, where: str) -> NDArray[np.float64]:
-    """Scores (n,) of the trials in order, from a table ``trial,miou`` with a line for each, from 0.
-
-    Raises UserError, naming ``where`` it stands, for anything else.
-    """
-    lines = [line.split(",") for line in text.split()]
-    try:
-        values = np.array([float(value) for _, value in lines[1:]])
-        whole = lines[0] == ["trial", "miou"] and [int(k) for k, _ in lines[1:]] == list(range(len(values)))
-    except (ValueError, IndexError):
-        whole = False
-    if not whole or not len(values) or not ((values >= 0) & (values <= 1)).all():
-        raise UserError(f"{where} is no table of mIoU: write a line trial,miou, then one a trial, from 0, a share each")
-    return values
+def _of_pairs(metric: Metric, dealt: Dealt, levels: bool) -> Scored:
+    return Scored(metric, dealt.own, dealt.level(_once_in_twenty(metric)) if levels else None)
 
 
-def _two_way(metric: Metric, r: NDArray[np.float64], names: Sequence[str], setting: Setting) -> list[Scored]:
-    ways: dict[Rivals, NDArray[np.float64]] = {"reconstructions": two_way(r, names), "truths": two_way(r.T, names)}
-    return [Scored(metric, values, rivals, rivals == setting.rivals) for rivals, values in ways.items()]
+def _distance(metric: Metric, r: NDArray[np.float64], levels: bool) -> Scored:
+    return Scored(metric, 1 - np.diag(r), dealt_level(1 - r, _once_in_twenty(metric)) if levels else None)
 
 
-def _pixel_scores(painted: Pictures, shown: Pictures, setting: Setting) -> dict[str, NDArray[np.float64]]:
-    scores = np.empty((2, len(painted)))
-    for k in range(len(painted)):  # one pair at a time: at this size a picture is 4 MB
-        a, b = (setting.for_pixels(pictures[k : k + 1])[0] for pictures in (painted, shown))
-        scores[:, k] = pixel_correlation(a, b), ssim(a, b)
-    return {"pixcorr": scores[0], "ssim": scores[1]}
+def _two_way(
+    metric: Metric, r: NDArray[np.float64], names: Sequence[str], setting: Setting, levels: bool
+) -> list[Scored]:
+    ways: dict[Rivals, NDArray[np.float64]] = {"reconstructions": r, "truths": r.T}
+    return [
+        Scored(
+            metric, two_way(way, names), two_way_level(way, names) if levels else None, rivals, rivals == setting.rivals
+        )
+        for rivals, way in ways.items()
+    ]
+
+
+def _once_in_twenty(metric: Metric) -> float:
+    return 0.95 if metric.higher_is_better else 0.05
+
+
+def _pixel_scores(painted: Pictures, shown: Pictures, setting: Setting, shifts: int) -> dict[str, Dealt]:
+    def ready(pictures: Pictures, trial: int) -> Prepared:
+        return prepared(setting.for_pixels(pictures[trial : trial + 1])[0])
+
+    def both(a: Prepared, b: Prepared) -> tuple[float, float]:
+        return correlation_of(a, b), ssim_of(a, b)
+
+    found = deal(len(painted), partial(ready, painted), partial(ready, shown), both, shifts)
+    return dict(zip(("pixcorr", "ssim"), found, strict=True))
+
+
+def _maps(segment: Segment, painted: Pictures, shown: Pictures) -> tuple[Maps, Maps] | None:
+    of_painted, of_shown = segment(painted), segment(shown)  # both asked for: what is lacking is then known at once
+    return None if of_painted is None or of_shown is None else (of_painted, of_shown)
 
 
 def _standardised_features(judge: Eye, pictures: Pictures) -> Floats:
@@ -163,9 +181,3 @@ def _check(painted: Pictures, shown: Pictures, names: Sequence[str]) -> None:
         raise UserError(f"the pictures painted and shown are of different sizes, {sizes}: bring them to one first")
     if len(set(names)) < 2:
         raise UserError("all trials show the same picture: identification needs at least two")
-
-
-def _fitting(values: NDArray[np.float64], n: int, metric: Metric) -> NDArray[np.float64]:
-    if values.shape != (n,):
-        raise UserError(f"there are {len(values)} measured scores of {metric.title} and {n} trials: give one each")
-    return values

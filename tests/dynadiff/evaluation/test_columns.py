@@ -1,5 +1,7 @@
 """In every column what was shown is best and noise is at chance, and whose eye it is stands beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ NAMES = [str(number) for number in NUMBERS]
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     monkeypatch.setattr("dynadiff.evaluation.columns.DRAWS", 20)
+    monkeypatch.setattr("dynadiff.scores.ten.SHIFTS", 5)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,26 @@ def test_what_was_shown_is_right_in_every_column(eyes, shown):
         if cell.chance is not None:
             better = cell.low > cell.chance if column.higher_is_better else cell.high < cell.chance
             assert better, column
+
+
+def test_every_column_says_what_chance_gives(eyes, shown, noise):
+    metrics = dict.fromkeys(("alexnet2", "swav", "dreamsim"), pixel_features)
+    asked = replace(eyes, metrics=metrics, segment=lambda pictures: lambda trial: pictures[trial, ..., 1] // 64)
+    keys = set()
+    for column, cell in scored(asked, [noise[:12], shown[:12]], shown[:12], NAMES[:12]):
+        assert cell.chance is not None, column
+        keys.add(column.key)
+    assert {"pixcorr", "ssim", "alexnet2", "alexnet2-other-way", "swav", "dreamsim", "miou"} <= keys
+
+
+def test_a_seed_without_label_maps_leaves_no_miou_but_the_rest(shown, noise):
+    def segment(pictures):
+        return None if pictures is noise else lambda trial: pictures[trial, ..., 1] // 64
+
+    asked = Eyes({"x": pixel_features}, segment=segment)
+    few, noise = shown[:12], noise[:12]
+    found = [by_key(scored(asked, [few, pictures], few, NAMES[:12])) for pictures in (few, noise)]
+    assert found[0].keys() - found[1].keys() == {"miou"}
 
 
 def test_noise_is_at_chance(eyes, shown, noise):

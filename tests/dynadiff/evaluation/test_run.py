@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
 
+import cv2
 import numpy as np
 import pytest
 
@@ -52,6 +53,7 @@ def shared(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynadiff.evaluation.columns.DRAWS", 5)
+    monkeypatch.setattr("dynadiff.scores.ten.SHIFTS", 5)
 
 
 @pytest.fixture
@@ -72,6 +74,7 @@ def test_any_generator_and_several_subjects(shared, tree, tmp_path, dynadiff, no
     assert any("has no image encoder of its own" in line for line in found.missing)
     assert any("EfficientNet-Lite0, an eye from outside, is not installed" in line for line in found.missing)
     assert any("ten metrics that need networks: give --weights" in line for line in found.missing)
+    assert any("mIoU: the release's segmentation" in line for line in found.missing)
     assert "not scored: the judge EfficientNet-Lite0, an eye from outside, is not installed" in said
     assert "mean ± standard error over 2 subjects" in said
     assert [row.decoder for row in found.subjects[0].rows] == [
@@ -90,6 +93,41 @@ def test_any_generator_and_several_subjects(shared, tree, tmp_path, dynadiff, no
     assert dynadiff(*asked)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "pictures").rglob("*.npz")} == painted
     assert (out / "scores.json").read_bytes() == before
+
+
+def test_label_maps_of_the_pictures_it_put_out_give_miou(shared, tree, tmp_path, dynadiff, no_outside_eye) -> None:
+    """Twice: once to have the pictures, and once the script of another environment has been run."""
+    out, exchange = tmp_path / "out", tmp_path / "exchange"
+    model = shared / "subject-01"
+    asked = ("evaluate", "--model", model, "--root", tree, "--out", out, "--segmentation", exchange)
+    code, said, wrong = dynadiff(*asked)
+    assert code == 0, wrong
+    pictures = sorted((exchange / "images").glob("*.png"))
+    line = f"mIoU: {len(pictures)} pictures in {exchange / 'images'} have no label map yet"
+    assert f"not scored: {line}" in " ".join(said.split())
+    first = load_evaluation(out)
+    assert any(one.startswith(line) for one in first.missing)
+    assert "miou" not in {column.key for column in first.columns}
+    for path in pictures:
+        cv2.imwrite(str(exchange / "pred_label" / path.name), cv2.imread(str(path))[..., 1] // 64)
+    code, said, wrong = dynadiff(*asked)
+    assert code == 0, wrong
+    found = load_evaluation(out)
+    assert not any("mIoU" in one for one in found.missing)
+    for row in found.subjects[0].rows:
+        cell = row.cell("miou")
+        assert 0 < cell.low <= cell.mean <= cell.high <= 1
+        assert 0 < cell.chance < 1
+    assert len(found.files["pred_label/*"]) == 64
+    assert "mIoU, %" in said
+    page = (out / "report.html").read_text()
+    assert "mIoU,\u00a0%\u00a0↑" in page
+    assert found.files["pred_label/*"] in page
+    (exchange / "pred_label" / pictures[0].name).unlink()
+    code, _, wrong = dynadiff(*asked)
+    assert (code, wrong.count("\n"), f"and none of {pictures[0].name}" in wrong) == (2, 1, True)
+    code, _, wrong = dynadiff(*asked, "--setting", "mindeye")
+    assert (code, wrong.count("\n"), "leave --segmentation out" in wrong) == (2, 1, True)
 
 
 def test_averaged_repetitions_are_fewer_trials_of_the_same_pictures(
@@ -163,6 +201,7 @@ def test_bad_input_is_one_sentence(shared, tree, tmp_path, dynadiff, no_outside_
         (("--model", own, "--model", own, "--root", tree), "two models are of one subject"),
         (("--model", own, "--root", tree, "--setting", "mine"), "no setting 'mine'"),
         (("--model", own, "--root", tree, "--out", tmp_path / "file"), "is a file: give --out a folder"),
+        (("--model", own, "--root", tree, "--segmentation", tmp_path / "file"), "is a file: give --segmentation a"),
         (("--model", own, "--root", tree, "--weights", tmp_path / "none"), "there is no folder"),
         (("--model", own, "--root", tree, "--weights", tmp_path / "weights"), "swav_800ep_pretrain.pth.tar"),
         (("--model", own, "--root", tree, "--seeds", "x"), "--seeds x is no list of numbers"),

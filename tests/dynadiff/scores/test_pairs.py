@@ -1,11 +1,11 @@
-"""SSIM and pixel correlation against scikit-image, against sums written out, and where the answer is known."""
+"""SSIM, pixel correlation and overlap against scikit-image, sums written out, and where the answer is known."""
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from dynadiff.base.errors import UserError
-from dynadiff.scores.pairs import pixel_correlation, ssim
+from dynadiff.scores.pairs import mean_overlap, pixel_correlation, ssim
 
 RNG = np.random.default_rng(0)
 A, B = RNG.uniform(size=(2, 19, 23, 3))
@@ -69,3 +69,18 @@ def test_pixel_correlation_is_numpys_and_0_for_a_flat_picture():
     assert pixel_correlation(A, B) == pytest.approx(np.corrcoef(A.ravel(), B.ravel())[0, 1])
     assert pixel_correlation(A, 0.3 * A + 0.1) == pytest.approx(1)
     assert pixel_correlation(A, np.full_like(A, 0.3)) == 0
+
+
+def test_overlap_is_the_mean_over_the_classes_that_are_shown():
+    shown = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    painted = np.array([[0, 0, 0, 1], [0, 0, 171, 171]], np.uint8)
+    assert mean_overlap(painted, shown) == pytest.approx((4 / 5 + 1 / 4) / 2)  # of class 171 nothing is shown
+    assert mean_overlap(shown, painted) == pytest.approx((4 / 5 + 1 / 4 + 0) / 3)
+    assert mean_overlap(shown, shown) == 1
+    assert mean_overlap(np.full_like(shown, 9), shown) == 0
+
+
+def test_overlap_is_that_of_sets_of_pixels():
+    a, b = RNG.integers(0, 172, (2, 30, 40), dtype=np.uint8) // 20
+    wanted = [((a == c) & (b == c)).sum() / ((a == c) | (b == c)).sum() for c in np.unique(b)]
+    assert mean_overlap(a, b) == pytest.approx(np.mean(wanted))

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.scores.identification import correlations
 from dynadiff.scores.intervals import interval
 from dynadiff.scores.settings import DYNADIFF, MINDEYE, setting_named
-from dynadiff.scores.ten import METRICS, read_measured, resemblance, score_pictures
+from dynadiff.scores.ten import METRICS, resemblance, score_pictures
 
 RNG = np.random.default_rng(0)
 NAMES = [f"picture {k}" for k in range(5)]
@@ -27,6 +29,7 @@ def judge(shown: np.ndarray) -> np.ndarray:
 
 
 JUDGES = dict.fromkeys(KEYS, judge)
+SMALL = replace(DYNADIFF, compared=32)  # pixels are compared at 425 otherwise, which takes long
 
 
 def by_hand(painted, shown, names, rivals):
@@ -79,7 +82,7 @@ def test_pictures_that_are_all_the_same_tie_and_ties_fail():
 
     shown = pictures(70)
     painted = np.repeat(pictures(1, seed=7), 70, axis=0)
-    found = score_pictures(painted, shown, [str(k) for k in range(70)], DYNADIFF, {"clip": unsteady})
+    found = score_pictures(painted, shown, [str(k) for k in range(70)], SMALL, {"clip": unsteady})
     ways = {s.rivals: s.per_trial for s in found if s.rivals}
     assert ways["reconstructions"].max() == 0
     assert ways["truths"].mean() == pytest.approx(0.5)  # one reconstruction ranks the truths
@@ -88,10 +91,11 @@ def test_pictures_that_are_all_the_same_tie_and_ties_fail():
 @pytest.mark.parametrize("setting", [DYNADIFF, MINDEYE])
 def test_identity_is_perfect_and_noise_is_at_chance(setting):
     shown, names = pictures(80), [str(k) for k in range(80)]
-    for scored in score_pictures(shown, shown, names, setting, JUDGES):
+    small = replace(setting, compared=32)
+    for scored in score_pictures(shown, shown, names, small, JUDGES):
         best = 0 if scored.metric.how == "distance" else 1
         assert scored.per_trial == pytest.approx(np.full(80, best), abs=1e-6)
-    for scored in score_pictures(pictures(80, seed=9), shown, names, setting, JUDGES):
+    for scored in score_pictures(pictures(80, seed=9), shown, names, small, JUDGES):
         found = interval(scored.per_trial, names)
         if scored.metric.how == "two-way":
             assert found.low < 0.5 < found.high
@@ -124,10 +128,9 @@ def test_metrics_come_in_the_papers_order_and_only_with_their_judge():
     ]  # fmt: skip
     alone = score_pictures(shown, shown, NAMES, DYNADIFF, {})
     assert [s.metric.key for s in alone] == ["pixcorr", "ssim"]
-    miou = {"miou": np.linspace(0, 0.4, 5)}
-    keys = [s.metric.key for s in score_pictures(shown, shown, NAMES, DYNADIFF, JUDGES, miou) if s.headline]
+    keys = [s.metric.key for s in score_pictures(shown, shown, NAMES, DYNADIFF, JUDGES, segment) if s.headline]
     assert keys == [m.key for m in METRICS]
-    keys = {s.metric.key for s in score_pictures(shown, shown, NAMES, MINDEYE, JUDGES, miou)}
+    keys = {s.metric.key for s in score_pictures(shown, shown, NAMES, MINDEYE, JUDGES, segment)}
     assert keys == {m.key for m in METRICS} - {"dreamsim", "miou"}
 
 
@@ -150,14 +153,55 @@ def test_wrong_input_is_one_sentence(painted, shown, names, said):
     assert "\n" not in str(error.value)
 
 
-def test_measured_scores_are_read_whole_or_refused():
-    assert read_measured("trial,miou\n0,0.25\n1,0\n", "miou.csv").tolist() == [0.25, 0]
-    for text in ("", "0,0.25\n", "trial,miou\n", "trial,miou\n1,0.5\n", "trial,miou\n0,nan\n", "trial,miou\n0,25\n",
-                 "trial,miou\n0\n", "trial,miou\n0,half\n"):  # fmt: skip
-        with pytest.raises(UserError, match=r"miou\.csv is no table of mIoU"):
-            read_measured(text, "miou.csv")
-    with pytest.raises(UserError, match="2 measured scores of mIoU and 5 trials"):
-        score_pictures(pictures(5), pictures(5), NAMES, DYNADIFF, {}, {"miou": np.array([0.1, 0.2])})
+def segment(pictures: np.ndarray):
+    """Label maps that are the pictures' red, in four classes."""
+    return lambda trial: pictures[trial, ..., 0] // 64
+
+
+@pytest.mark.parametrize("n", [5, 40])
+def test_noise_is_within_what_chance_gives_and_identity_beyond_it_in_all_ten(n):
+    shown, names = pictures(n), [str(k) for k in range(n)]
+    for scored in score_pictures(shown, shown, names, SMALL, JUDGES, segment):
+        mean, better = scored.per_trial.mean(), scored.metric.higher_is_better
+        assert mean > scored.chance if better else mean < scored.chance, scored.title
+    beyond = dict.fromkeys((m.key for m in METRICS), 0)
+    for seed in range(1, 11):
+        for scored in score_pictures(pictures(n, seed), shown, names, SMALL, JUDGES, segment):
+            mean, better = scored.per_trial.mean(), scored.metric.higher_is_better
+            beyond[scored.metric.key] += bool(mean > scored.chance if better else mean < scored.chance)
+    assert max(beyond.values()) <= 4, beyond  # half of one expected, one where both directions count
+
+
+def test_levels_of_five_pictures_are_those_of_all_deals():
+    """mIoU, SSIM and PixCorr pair by pair, distances from features: what any deal of the pictures would have scored."""
+    shown = pictures(5)
+    painted = close(shown, 100)
+    found = {s.metric.key: s for s in score_pictures(painted, shown, NAMES, SMALL, {"swav": judge}, segment)}
+    dealt: dict[str, list[float]] = {key: [] for key in found}
+    for order in permutations(range(5)):
+        mixed = painted[list(order)]
+        for s in score_pictures(mixed, shown, NAMES, SMALL, {"swav": judge}, segment, levels=False):
+            assert s.chance is None
+            dealt[s.metric.key].append(s.per_trial.mean())
+    for key, means in dealt.items():
+        low, high = (0.92, 0.98) if found[key].metric.higher_is_better else (0.02, 0.08)
+        assert np.quantile(means, low) <= found[key].chance <= np.quantile(means, high), key
+
+
+def test_miou_needs_a_map_of_every_picture_and_the_setting():
+    shown = pictures(5)
+    painted = pictures(5, seed=1)
+    asked = []
+
+    def lacking(given):
+        asked.append(len(given))
+        return None if given is painted else segment(given)
+
+    keys = [s.metric.key for s in score_pictures(painted, shown, NAMES, DYNADIFF, {}, lacking)]
+    assert keys == ["pixcorr", "ssim"]
+    assert asked == [5, 5]  # both sides, so that all that is lacking is known
+    assert [s.metric.key for s in score_pictures(painted, shown, NAMES, MINDEYE, {}, lacking)] == ["pixcorr", "ssim"]
+    assert len(asked) == 2
 
 
 def test_a_setting_that_is_not_there_is_named():

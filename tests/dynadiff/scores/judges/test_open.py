@@ -42,7 +42,7 @@ def test_without_any_file_every_metric_of_a_network_is_a_line(tmp_path):
     judges, missing = open_judges(tmp_path, DYNADIFF)
     assert judges == {}
     assert [m.metric for m in missing] == [
-        "alexnet2", "alexnet5", "clip", "inception", "efficientnet", "swav", "dreamsim", "miou",
+        "alexnet2", "alexnet5", "clip", "inception", "efficientnet", "swav", "dreamsim",
     ]  # fmt: skip
     said = {m.metric: str(m) for m in missing}
     assert "alexnet-owt-7be5be79.pth or alexnet-owt-4df8aa71.pth" in said["alexnet2"]
@@ -51,7 +51,6 @@ def test_without_any_file_every_metric_of_a_network_is_a_line(tmp_path):
     assert "swav_800ep_pretrain.pth.tar" in said["swav"]
     assert "ViT-L-14.pt" in said["clip"]
     assert "pip install dreamsim" in said["dreamsim"]
-    assert "not read back here yet" in said["miou"]
     assert all("\n" not in line for line in said.values())
     _, missing = open_judges(tmp_path, MINDEYE)
     assert [m.metric for m in missing] == ["alexnet2", "alexnet5", "clip", "inception", "efficientnet", "swav"]
@@ -62,7 +61,7 @@ def test_a_file_that_is_there_is_a_judge_with_its_digest(with_alexnet):
     folder, name, digest = with_alexnet
     judges, missing = open_judges(folder, DYNADIFF)
     assert judges.keys() == {"alexnet2", "alexnet5"}
-    assert {m.metric for m in missing} == {"clip", "inception", "efficientnet", "swav", "dreamsim", "miou"}
+    assert {m.metric for m in missing} == {"clip", "inception", "efficientnet", "swav", "dreamsim"}
     assert dict(judges["alexnet2"].files) == {name: digest}
     features = judges["alexnet5"](PICTURES)
     assert (features.shape, features.dtype) == ((3, 43_264), np.float32)
@@ -153,46 +152,6 @@ def test_files_of_older_pytorch_and_safetensors_are_read(tmp_path):
         read = weights.read_published(tmp_path / name, "")
         assert read["a"].tolist() == [0, 1, 2]
         assert read["n"].item() == 2
-
-
-PACKAGE = """
-import torch
-
-
-class Network:
-    def embed(self, pictures):
-        means = pictures.mean((2, 3)) + 0.1 * torch.arange(3)
-        centred = means - means.mean(1, keepdim=True)
-        return centred / centred.norm(dim=1, keepdim=True)
-
-
-def dreamsim(pretrained, device, cache_dir):
-    return Network(), None
-"""
-
-
-@pytest.mark.skipif(find_spec("dreamsim") is not None, reason="a stand-in for the package, which is installed")
-def test_dreamsim_is_asked_only_if_it_needs_to_download_nothing(tmp_path, monkeypatch):
-    home = tmp_path / "site"
-    (home / "dreamsim").mkdir(parents=True)
-    (home / "dreamsim" / "__init__.py").write_text(PACKAGE)
-    monkeypatch.syspath_prepend(str(home))
-    monkeypatch.delitem(__import__("sys").modules, "dreamsim", raising=False)
-    said = {m.metric: str(m) for m in open_judges(tmp_path, DYNADIFF)[1]}
-    assert "put dino_vitb16_pretrain.pth into" in said["dreamsim"]
-    for name in opening.DREAMSIM:
-        path = tmp_path / "dreamsim" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"weights")
-    judge = open_judges(tmp_path, DYNADIFF)[0]["dreamsim"]
-    assert len(judge.files) == len(opening.DREAMSIM)
-    (scored,) = [
-        s for s in score_pictures(PICTURES, PICTURES[::-1].copy(), NAMES, DYNADIFF, {"dreamsim": judge})
-        if s.metric.key == "dreamsim"
-    ]  # fmt: skip
-    e = judge(PICTURES)
-    assert scored.per_trial == pytest.approx(1 - (e * e[::-1]).sum(axis=1), abs=1e-5)
-    monkeypatch.delitem(__import__("sys").modules, "dreamsim")
 
 
 @pytest.fixture
