@@ -15,6 +15,7 @@ from dynadiff.assets import EMBEDDED
 from dynadiff.base.documents import read_document, write_document
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Manifest
+from dynadiff.evaluation.scored import load_evaluation
 from dynadiff.recordings.masks import MASK, save_mask
 from dynadiff.trials.prepare import prepare
 from dynadiff.trials.store import VERSIONS, Plan, StoredRun, open_store
@@ -48,6 +49,22 @@ def test_a_model_of_the_first_version_says_what_it_said(old: Path) -> None:
     said, known = json.loads((OLD / "model-1.json").read_text()), json.loads(write_document(open_model(old)))
     assert {key: known[key] for key in said} == said
     assert known["held_out"] is None
+
+
+def test_a_model_of_the_second_version_has_no_trials_to_choose_by(old: Path) -> None:
+    shutil.copyfile(OLD / "model-2.json", old / "model.json")
+    said, known = json.loads((OLD / "model-2.json").read_text()), json.loads(write_document(open_model(old)))
+    assert known == {key: value for key, value in said.items() if key != "version"} | {
+        "held_out": said["held_out"] | {"validation": None}
+    }
+
+
+def test_an_evaluation_of_the_first_version_was_of_the_test() -> None:
+    said, known = json.loads((OLD / "scores-1.json").read_text()), load_evaluation(OLD / "scores-1.json")
+    assert known.on == "test"
+    assert json.loads(write_document(known)) == {key: value for key, value in said.items() if key != "version"} | {
+        "on": "test"
+    }
 
 
 def test_an_engine_of_the_first_version_samples_by_ddim_evenly_and_guided_alike(old: Path) -> None:
@@ -160,5 +177,13 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
         "realtime/feed/recording.py": recording.VERSION,
     }
     assert told == known
-    documents = ("model-1.json", "engine-1.json", "store-1.json", "run-1.json", "feed-1.rec")
+    documents = (
+        "model-1.json",
+        "model-2.json",
+        "scores-1.json",
+        "engine-1.json",
+        "store-1.json",
+        "run-1.json",
+        "feed-1.rec",
+    )
     assert all((OLD / name).exists() for name in documents)

@@ -36,6 +36,9 @@ def evaluate(
     against: Annotated[
         list[Path] | None, typer.Option(help="scores.json of another model on the same trials, repeatable.")
     ] = None,
+    on: Annotated[
+        Literal["validation", "test"], typer.Option(help="Trials to choose by, or those that are reported.")
+    ] = "test",
 ) -> None:
     """Score what was held out of a model's training, beside baselines, ceiling and chance."""
     noise = tuple(numbers("--seeds", seeds))
@@ -64,7 +67,7 @@ def evaluate(
 
     others = tuple((path, load_evaluation(path)) for path in against or ())
     accelerator: Accelerator = open_processes()
-    asked = Asked(folders, tree, How(trials, noise), weights, setting, out, others, segmentation)
+    asked = Asked(folders, tree, How(trials, noise, on), weights, setting, out, others, segmentation)
     evaluation, compared = run_evaluation(asked, accelerator)
     if accelerator.is_main_process:
         print_evaluation(evaluation)

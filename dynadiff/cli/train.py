@@ -60,7 +60,8 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Instead of the preset's; repeatable.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="standard, first-session, time-resolved or time-resolved-disjoint.")
+        str | None,
+        typer.Option(help="standard, first-session, held-out-twice, time-resolved or time-resolved-disjoint."),
     ] = None,
     shift: Shift = 0,
     length: Annotated[int | None, typer.Option(min=1, help="Volumes of a window, instead of the preset's.")] = None,
@@ -75,7 +76,7 @@ def train(
 ) -> None:
     """Train a decoder. Under `accelerate launch -m dynadiff train …`, on several GPUs and machines.
 
-    The preset says which pictures are held out: the phantom's first session, the shared pictures of NSD.
+    The preset says which pictures are held out: the shared ones of NSD, and for the phantom those to choose by too.
     """
     need_torch()
     from dynadiff.phantom.tree import cache_root

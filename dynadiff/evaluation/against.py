@@ -53,10 +53,11 @@ class Compared:
             new.write_text(VERSIONS.write(self), "utf-8")
 
 
-def check_alike(path: Path, theirs: Evaluation, data: str, repetitions: str, setting: str) -> None:
+def check_alike(path: Path, theirs: Evaluation, data: str, on: str, repetitions: str, setting: str) -> None:
     """UserError where the evaluation of that file was not made as one of these would be."""
     for what, here, there in (
         ("other data", data, theirs.data),
+        ("other trials", on, theirs.on),
         ("repetitions taken otherwise", repetitions, theirs.repetitions),
         ("another setting of the ten metrics", setting, theirs.setting),
     ):
@@ -81,7 +82,7 @@ def compared(ours: Evaluation, others: Sequence[tuple[Path, Evaluation]]) -> Com
     """
     rivals = []
     for path, theirs in others:
-        check_alike(path, theirs, ours.data, ours.repetitions, ours.setting)
+        check_alike(path, theirs, ours.data, ours.on, ours.repetitions, ours.setting)
         _check_eyes(ours, path, theirs)
         known = {subject.subject: subject for subject in theirs.subjects}
         both = [subject for subject in ours.subjects if subject.subject in known]
@@ -114,5 +115,5 @@ def _lead(column: Column, subject: Subject, other: Subject) -> Lead | None:
 
 def _check_eyes(ours: Evaluation, path: Path, theirs: Evaluation) -> None:
     for name in ours.files.keys() & theirs.files.keys():
-        if ours.files[name] != theirs.files[name]:
+        if ours.files[name] != theirs.files[name] and not name.endswith("/*"):  # maps of pictures are no judge
             raise UserError(f"{path} was judged by another {name}: evaluate both with the same weights")

@@ -4,7 +4,7 @@ Knows models, trials and how baselines are fitted; knows no stream. What a score
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -32,7 +32,7 @@ from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import CONFIG, generator_folder, load_held_out, load_model
 from dynadiff.networks.sampling import Render
 from dynadiff.networks.schedule import Sampling
-from dynadiff.recordings.held_out import HeldOut, Trial
+from dynadiff.recordings.held_out import HeldOut, Lists, Part
 from dynadiff.recordings.nsd import NSD
 from dynadiff.trials.divide import judged_on
 from dynadiff.trials.source import Trials, collect, nsd_runs
@@ -51,6 +51,7 @@ class How:
 
     repetitions: Repetitions = "one"  # of each picture: one, drawn with seed 0; the mean of their windows; all
     seeds: tuple[int, ...] = (0,)  # of the noise that pictures start from
+    on: Part = "test"  # trials to report, or validation: those to choose by
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +76,11 @@ class Judged:
 
 def judged(folder: Path, tree: Tree, how: How) -> Judged:
     """A model, and what was held out of it. Raises UserError where nothing was, or the tree has none of it."""
-    held, listed = load_held_out(folder)
+    held, lists = load_held_out(folder)
     model = load_model(folder, merged=True)
     subject, config = int(model.config.subject), model.config
-    nsd = NSD(tree(subject, _sessions(held, listed)))
-    known, unknown = judged_on(nsd, subject, held, listed)
+    nsd = NSD(tree(subject, _sessions(held, lists)))
+    known, unknown = judged_on(nsd, subject, held, lists, how.on)
     runs = list(nsd_runs(nsd, subject, nsd.sessions(subject)))
     cut = partial(
         collect, mask=model.mask, cleaning=config.cleaning, spec=config.window, size=model.generator.picture_size,
@@ -91,11 +92,11 @@ def judged(folder: Path, tree: Tree, how: How) -> Judged:
     return _with_repetitions(model, folder, held, nsd.root, learn, cut(runs, keep=unknown.__contains__), how)
 
 
-def _sessions(held: HeldOut, listed: Collection[Trial] | None) -> list[int] | None:
+def _sessions(held: HeldOut, lists: Lists) -> list[int] | None:
     """Those that are needed: the ones that were learnt from, and of what was held out; None for all there are."""
-    if held.sessions is None or listed is None:
+    if held.sessions is None or not lists:
         return None
-    named = (re.search(r"_ses-\D*(\d+)_", trial.run) for trial in listed)
+    named = (re.search(r"_ses-\D*(\d+)_", trial.run) for listed in lists.values() for trial in listed)
     return sorted({*held.sessions, *(int(found[1]) for found in named if found)})
 
 
@@ -150,8 +151,8 @@ def evaluate(
         columns |= {column.key: column for column, _ in found}
         rows.append(Row(decoder, tuple(cell for _, cell in found)))
         galleries[decoder] = painted[0]
-    held = given.held
-    listed = None if held.test is None else held.test.trials
+    held, said = given.held, given.held.part(how.on)
+    listed = None if said is None else said.trials
     may_recur = "; its pictures may recur in what was learnt" if held.rule == "time-resolved" else ""
     split = f"{held.rule}, seed {held.seed}{may_recur}"
     counts = given.presented

@@ -52,8 +52,8 @@ def which(evaluation: Evaluation, subject: Subject) -> str:
     pictures, n = len(set(subject.trials)), len(subject.trials)
     of_all = f", of {subject.listed} held out" if subject.listed not in (None, n) else " held out"
     return (
-        f"subject {subject.subject}, model {subject.model}: {n} trials{of_all} (split {subject.split}), "
-        f"{pictures} pictures, {KINDS[evaluation.repetitions]}{over(subject.averaged)}; "
+        f"subject {subject.subject}, model {subject.model}: {n} {evaluation.on} trials{of_all} (split {subject.split})"
+        f", {pictures} pictures, {KINDS[evaluation.repetitions]}{over(subject.averaged)}; "
         f"baselines learnt from {subject.learnt} trials"
     )
 

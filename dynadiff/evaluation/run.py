@@ -81,7 +81,7 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
         drawn = is_phantom(given.root)
         data.add("phantom" if drawn else "nsd")
         for path, theirs in asked.against:  # before anything is painted
-            check_alike(path, theirs, "phantom" if drawn else "nsd", asked.how.repetitions, setting.name)
+            check_alike(path, theirs, "phantom" if drawn else "nsd", asked.how.on, asked.how.repetitions, setting.name)
             check_trials(path, theirs, given.model.config.subject, given.names)
         files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
         eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting, segment)
@@ -97,7 +97,7 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
     whole = Evaluation(
         "phantom" if data == {"phantom"} else "nsd", asked.how.repetitions, asked.how.seeds, setting.name,
         tuple(columns.values()), tuple(subjects), files, tuple(dict.fromkeys(lacking)),
-        {name: version(name) for name in LIBRARIES},
+        {name: version(name) for name in LIBRARIES}, asked.how.on,
     )  # fmt: skip
     if asked.out is not None and is_main:
         whole.save(asked.out)

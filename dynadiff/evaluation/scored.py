@@ -14,19 +14,22 @@ import numpy as np
 from dynadiff.base.documents import Plain, Versions, read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic
+from dynadiff.recordings.held_out import Part
 from dynadiff.scores.intervals import Interval, interval
 
 SCORES = "scores.json"
 
 
-def _averaged_over_unsaid(first: Plain) -> Plain:
-    """The first version did not say how many repetitions went into a mean."""
+def _of_the_test(first: Plain) -> Plain:
+    """The first version knew no other trials, and did not say how many repetitions went into a mean."""
+    if "on" in first:
+        raise ValueError("keys on")
     if not isinstance(subjects := first.get("subjects"), list) or not all(isinstance(s, dict) for s in subjects):
         raise ValueError("no list of subjects")
-    return first | {"subjects": [subject | {"averaged": None} for subject in subjects]}
+    return first | {"on": "test", "subjects": [subject | {"averaged": None} for subject in subjects]}
 
 
-VERSIONS = Versions((_averaged_over_unsaid,))  # of scores.json
+VERSIONS = Versions((_of_the_test,))  # of scores.json
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Evaluation:
     files: Mapping[str, str]  # of the judges, name to sha256
     missing: tuple[str, ...]  # what could not be scored, and what it would need
     made_with: Mapping[str, str]  # libraries and their versions
+    on: Part = "test"  # which of the trials that were held out: those that are reported, or those to choose by
 
     def column(self, key: str) -> Column:
         return next(column for column in self.columns if column.key == key)

@@ -23,7 +23,7 @@ from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import load_generator
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
 from dynadiff.networks.weights import save_tensors
-from dynadiff.recordings.held_out import TEST, HeldOut, Trial, read_trials
+from dynadiff.recordings.held_out import FILES, HeldOut, Lists, read_trials
 from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affine, stored_mask
 
 CONFIG = "model.json"
@@ -37,7 +37,17 @@ def _that_lists_nothing(old: Plain) -> Plain:
     return old | {"held_out": None}
 
 
-VERSIONS = Versions((_that_lists_nothing,))  # of model.json
+def _without_validation(old: Plain) -> Plain:
+    """No rule of the second version held out trials to choose by."""
+    held = old.get("held_out")
+    if not isinstance(held, dict):
+        return old
+    if "validation" in held:
+        raise ValueError("keys validation")
+    return old | {"held_out": held | {"validation": None}}
+
+
+VERSIONS = Versions((_that_lists_nothing, _without_validation))  # of model.json
 
 
 def generator_folder(name: str, model: Path) -> Path:
@@ -100,15 +110,16 @@ def load_config(folder: Path) -> ModelConfig:
         raise UserError(f"{path} is not a model of this version ({error}): train it again") from None
 
 
-def load_held_out(folder: Path) -> tuple[HeldOut, frozenset[Trial] | None]:
-    """What was held out of the training of a model, and the list, where its rule has one.
+def load_held_out(folder: Path) -> tuple[HeldOut, Lists]:
+    """What was held out of the training of a model, and the lists that its rule has.
 
-    Raises UserError where the model does not say, or its list is not the one that was saved with it.
+    Raises UserError where the model does not say, or a list is not the one that was saved with it.
     """
     held = load_config(folder).held_out
     if held is None:
         raise UserError(f"{folder} does not say what was held out of its training: train it again, from volumes")
-    return held, None if held.test is None else read_trials(folder / TEST, held.test)
+    said = {part: held.part(part) for part in FILES}
+    return held, {part: read_trials(folder / FILES[part], known) for part, known in said.items() if known is not None}
 
 
 def _write(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> Path:

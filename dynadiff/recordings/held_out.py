@@ -5,17 +5,22 @@ small table; knows no split's arithmetic, no window and no model.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Literal, Self
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic
 from dynadiff.recordings.run import Event
 
-RULES = ("standard", "first-session", "time-resolved", "time-resolved-disjoint")  # what each is: dynadiff.trials.splits
-TEST = "test-trials.tsv"  # the list of `HeldOut.test`, beside the model's description
+# what each is: dynadiff.trials.splits
+RULES = ("standard", "first-session", "held-out-twice", "time-resolved", "time-resolved-disjoint")
+VALIDATED = ("held-out-twice",)  # those that hold out trials to choose by, beside those that are reported
+Part = Literal["validation", "test"]
+TEST, VALIDATION = "test-trials.tsv", "validation-trials.tsv"  # the lists, beside the model's description
+FILES: Mapping[Part, str] = MappingProxyType({"validation": VALIDATION, "test": TEST})
 HEADING = "run\trow\tpicture\n"
 
 
@@ -32,6 +37,9 @@ class Trial:
         return cls(run, event.row, event.picture)
 
 
+Lists = Mapping[Part, frozenset[Trial]]  # of a model; a part that it does not list is not in it
+
+
 @dataclass(frozen=True)
 class Listed:
     """What a model says of a list of trials in its folder."""
@@ -42,19 +50,26 @@ class Listed:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was held out of a training. Raises ValueError for an unknown rule, and where a list is needed."""
+    """What was held out of a training. Raises ValueError for an unknown rule, and where a list is needed or idle."""
 
     rule: str  # one of `RULES`
     seed: int  # of what the rule draws
     sessions: tuple[int, ...] | None  # that were asked for; None: all there were
     learnt_from: tuple[str, ...]  # subjects, those of the model that it was trained on from included
     test: Listed | None  # None: every trial of a shared picture, which "standard" tells without a list
+    validation: Listed | None = None  # None: the rule holds none out to choose by
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ValueError(f"rule is {self.rule!r}: choose one of {', '.join(RULES)}")
         if self.test is None and self.rule != "standard":
             raise ValueError(f"what {self.rule} holds out is not told by the pictures: it needs a list")
+        if (self.validation is not None) != (self.rule in VALIDATED):
+            raise ValueError(f"{self.rule} {'needs' if self.rule in VALIDATED else 'has no'} list of validation trials")
+
+    def part(self, part: Part) -> Listed | None:
+        """What the model says of the list of a part."""
+        return self.test if part == "test" else self.validation
 
 
 def listed(trials: Iterable[Trial]) -> Listed:

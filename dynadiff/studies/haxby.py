@@ -95,8 +95,8 @@ def run_fold(runs: list[Run], mask: NDArray[np.bool_], left_out: int, folder: Pa
         )  # fmt: skip
         model = new_model(config, embedded, mask, runs[0].affine, seed=left_out)
         encoder = ImageEncoder.load(EMBEDDED / "generator" / "image_encoder")
-        warm_start(model, learn, test, encoder, TRAINING, folder / "work")
-        train(model, learn, test, TRAINING, folder / "work", encoder)
+        warm_start(model, learn, learn, encoder, TRAINING, folder / "work")
+        train(model, learn, learn, TRAINING, folder / "work", encoder)
         save_model(model, folder)
     return _decode(load_model(folder, merged=True), learn, test)
 

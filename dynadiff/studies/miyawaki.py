@@ -89,7 +89,7 @@ def run_fold(betas: Betas, folder: Path, training: Training) -> dict[str, NDArra
     learn, test = betas.trials(False, SIDE), betas.trials(True, SIDE)
     choices = betas_config(betas.values.shape[1], generator, "../generator", training, "1")
     choices = replace(choices, trained_on="Miyawaki et al. (2008), every figure but one")
-    model = fit_betas(learn, test, generator, choices, training, folder, encoder)
+    model = fit_betas(learn, generator, choices, training, folder, encoder)
     shown = learn.pictures[learn.seen].astype(np.float32).mean(axis=3)
     own = encode_pictures(encoder, learn.pictures)[learn.seen]
     tokens = _ridge(learn, own, test)

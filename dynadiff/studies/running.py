@@ -97,7 +97,7 @@ def prepare_stores(study: Study, root: Path, home: Path) -> None:
 def held_out_trials(study: Study, stores: Path) -> StoredTrials:
     """What all are judged on: one presentation of each picture of the held-out session, of the study's subject."""
     how = study.choices.division
-    trials = once(divide(open_store(store_home(stores, study.subject)), how)[1], how.seed)
+    trials = once(divide(open_store(store_home(stores, study.subject)), how).test, how.seed)
     return trials.chosen(np.arange(len(trials))[: study.trials])
 
 

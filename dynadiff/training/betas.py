@@ -34,15 +34,18 @@ def betas_config(voxels: int, generator: Generator, name: str, config: Training,
 
 
 def fit_betas(
-    learn: Trials, test: Trials, generator: Generator, choices: ModelConfig, config: Training, folder: Path,
+    learn: Trials, generator: Generator, choices: ModelConfig, config: Training, folder: Path,
     encoder: torch.nn.Module | None,
 ) -> Model:  # fmt: skip
-    """Train a model of betas, or go on with what is in ``folder``; ``encoder`` is for the warm start and the anchor."""
+    """Train a model of betas, or go on with what is in ``folder``; ``encoder`` is for the warm start and the anchor.
+
+    What is looked at on the way is learnt from: betas come with a test and no validation.
+    """
     if not (folder / "model.json").exists():
         model = new_model(choices, generator, _mask(choices.brain.voxels), np.eye(4), config.seed)
         if encoder is not None and config.warm_start:
-            warm_start(model, learn, test, encoder, config, folder / "work")
-        train(model, learn, test, config, folder / "work", encoder)
+            warm_start(model, learn, learn, encoder, config, folder / "work")
+        train(model, learn, learn, config, folder / "work", encoder)
         save_model(model, folder)
     return load_model(folder, merged=True)
 
@@ -59,7 +62,7 @@ def train_betas(
     encoder = ImageEncoder.load(home / "image_encoder") if needed else None
     choices = betas_config(betas.values.shape[1], network, generator, config, f"{subject:02d}")
     choices = replace(choices, trained_on=f"{len(learn)} betas of {name}, preset {preset}")
-    model = fit_betas(learn, test, network, choices, replace(config, online=0.0), out, encoder)
+    model = fit_betas(learn, network, choices, replace(config, online=0.0), out, encoder)
     return model, learn, test
 
 

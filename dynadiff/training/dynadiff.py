@@ -34,13 +34,13 @@ from dynadiff.trials.source import TrialSource
 __all__ = ["PRESETS", "Training", "train", "warm_start"]
 
 WARM_LR, WARM_BATCH, WARM_UP = 1e-3, 256, 100
-LOOKED_AT, SHEET = 256, 16  # unseen trials of which the loss, and the pictures, are looked at
+LOOKED_AT, SHEET = 256, 16  # watched trials of which the loss, and the pictures, are looked at
 WATCH_EVERY = 100  # steps
 BATCH = 64  # pictures or windows that are only looked at, at a time
 
 
 def warm_start(
-    model: Model | SharedModel, trials: TrialSources, unseen: TrialSources, encoder: nn.Module, config: Training,
+    model: Model | SharedModel, trials: TrialSources, watched: TrialSources, encoder: nn.Module, config: Training,
     work: Path, accelerator: Accelerator | None = None,
 ) -> None:  # fmt: skip
     """Regress the image encoder's tokens of the seen pictures before the diffusion loss takes over.
@@ -50,14 +50,14 @@ def warm_start(
     accelerator = accelerator or open_accelerator(config)
     warm = replace(config, steps=config.warm_start, batch=WARM_BATCH, lr=WARM_LR, warmup=WARM_UP, ema=0.0)
     source = _source(trials, lambda one: ItemsOfOne(one, config.online, None, _own(encoder, one)))
-    seen = [look for several in looks(unseen, config.online > 0, LOOKED_AT, BATCH) for look in several]
+    seen = [look for several in looks(watched, config.online > 0, LOOKED_AT, BATCH) for look in several]
     truth = torch.cat([torch.from_numpy(encode_pictures(encoder, look.shown)) for look in seen])
 
     @torch.no_grad()
     def watch(step: int, log: Log) -> None:
         model.brain.eval()
         tokens = torch.cat([model.brain(moved(look.windows, accelerator.device)).cpu() for look in seen])
-        log.scalars(step, unseen=F.mse_loss(tokens, truth).item())
+        log.scalars(step, watched=F.mse_loss(tokens, truth).item())
         model.brain.train()
 
     model.brain.train()
@@ -67,14 +67,14 @@ def warm_start(
 
 
 def train(
-    model: Model | SharedModel, trials: TrialSources, unseen: TrialSources, config: Training, work: Path,
+    model: Model | SharedModel, trials: TrialSources, watched: TrialSources, config: Training, work: Path,
     encoder: nn.Module | None = None, accelerator: Accelerator | None = None, tensorboard: bool = False,
 ) -> None:  # fmt: skip
     """Train in place, or go on from ``work/dynadiff.safetensors``; the log goes there, sheets to ``samples`` beside.
 
-    Trials are those of one subject, or of every subject of a `SharedModel` by name. ``unseen`` ones are only looked at:
-    their loss and pictures are written every hundred steps and at the end. ``encoder`` is what the anchor needs, if
-    there is one. Raises UserError as `dynadiff.training.fit.fit` does.
+    Trials are those of one subject, or of every subject of a `SharedModel` by name. ``watched`` ones, none of a test,
+    are only looked at: their loss and pictures are written every hundred steps and at the end. ``encoder`` is what the
+    anchor needs, if there is one. Raises UserError as `dynadiff.training.fit.fit` does.
     """
     accelerator = accelerator or open_accelerator(config)
     generator, anchor = model.generator, encoder if config.anchor else None
@@ -89,7 +89,7 @@ def train(
         source = _source(trials, windows)
     parts: dict[str, nn.Module] = {"brain": model.brain, "lora": _Trained(model)}
     objective = Objective(model, config)
-    watch = _watch(model, objective, unseen, config, accelerator)
+    watch = _watch(model, objective, watched, config, accelerator)
     stage = Stage("dynadiff", config, work, tensorboard, WATCH_EVERY, _origin(model))
     model.brain.train()
     fit(stage, objective, parts, source, accelerator, watch)
@@ -157,10 +157,10 @@ class _Trained(nn.Module):
 
 
 def _watch(
-    model: Model | SharedModel, objective: Objective, unseen: TrialSources, config: Training, accelerator: Accelerator
+    model: Model | SharedModel, objective: Objective, watched: TrialSources, config: Training, accelerator: Accelerator
 ) -> Callable[[int, Log], None]:
-    """Loss and pictures of single trials that training never saw, causally cleaned if any are; always the same ones."""
-    subjects, device = list(looks(unseen, config.online > 0, LOOKED_AT, BATCH)), accelerator.device
+    """Loss and pictures of the watched single trials, causally cleaned if any are; always the same ones."""
+    subjects, device = list(looks(watched, config.online > 0, LOOKED_AT, BATCH)), accelerator.device
     noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
 
     def losses(look: Look) -> Tensor:
@@ -173,7 +173,7 @@ def _watch(
     def watch(step: int, log: Log) -> None:
         model.brain.eval()
         model.generator.vae.to(device)
-        log.scalars(step, unseen=torch.cat([losses(look) for several in subjects for look in several]).mean().item())
+        log.scalars(step, watched=torch.cat([losses(look) for several in subjects for look in several]).mean().item())
         rows = []
         for first, *_ in subjects:
             tokens = model.brain(moved(first.windows, device))[:SHEET]

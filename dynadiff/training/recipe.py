@@ -16,14 +16,15 @@ from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, adapted_model, new_model, new_shared_model
 from dynadiff.networks.model_folder import generator_folder, save_model, save_shared_model
 from dynadiff.phantom.tree import is_phantom
-from dynadiff.recordings.held_out import TEST, HeldOut, listed, write_trials
+from dynadiff.recordings.held_out import FILES, HeldOut, listed, write_trials
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.dynadiff import train, warm_start
 from dynadiff.training.generator import GeneratorTraining, train_generator
 from dynadiff.training.pretrained import identity, learnt_before, load_pretrained
 from dynadiff.training.processes import check_precision, open_accelerator
 from dynadiff.training.request import Recipe, check_choices, check_data, check_size, store_of
-from dynadiff.trials.divide import Divided, divide_all, once
+from dynadiff.trials.batches import TrialSources
+from dynadiff.trials.divide import Parts, divide_all, once
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
 from dynadiff.trials.store import KINDS, Store, StoredTrials, open_store
 
@@ -46,24 +47,24 @@ def train_recipe(recipe: Recipe) -> str:
     with accelerator.main_process_first():
         generator = load_generator(generator_folder(recipe.generator, recipe.out))
         stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
-    learn, test = divide_all(stores, config.division, recipe.sessions)
-    line = _line(recipe, learn, missing)
-    held_out = {name: _held_out(recipe, trials) for name, trials in test.items()}
+    parts = divide_all(stores, config.division, recipe.sessions)
+    line = _line(recipe, {name: part.learn for name, part in parts.items()}, missing)
+    held_out = {name: _held_out(recipe, part) for name, part in parts.items()}
     model = _model(recipe, stores, held_out, generator, line)
     encoder = None
     if config.warm_start or config.anchor:
         encoder = ImageEncoder.load(generator_folder(recipe.generator, recipe.out) / "image_encoder")
     work = recipe.out / "work"
-    looked_at = {name: once(trials, config.seed) for name, trials in test.items()}
-    learnt, unseen = (trials if len(trials) > 1 else next(iter(trials.values())) for trials in (learn, looked_at))
+    learn, watched = _sources(parts, config.seed)
     if encoder is not None and config.warm_start:
-        warm_start(model, learnt, unseen, encoder, config, work, accelerator)
-    train(model, learnt, unseen, config, work, encoder, accelerator, recipe.tensorboard)
+        warm_start(model, learn, watched, encoder, config, work, accelerator)
+    train(model, learn, watched, config, work, encoder, accelerator, recipe.tensorboard)
     if accelerator.is_main_process:
         dtype = torch.float16 if recipe.name == "phantom" else torch.float32
-        for name, trials in test.items():
+        for name, part in parts.items():
             home = recipe.out if isinstance(model, Model) else recipe.out / f"subject-{name}"
-            write_trials(home / TEST, trials.presentations())
+            for what, trials in part.held.items():
+                write_trials(home / FILES[what], trials.presentations())
             if recipe.root is not None and is_phantom(recipe.root):  # an export puts it into the engine
                 shutil.copyfile(JUDGE, home / JUDGE.name)
         if isinstance(model, Model):
@@ -88,7 +89,14 @@ def _store(recipe: Recipe, subject: int, picture_size: int) -> Store:
     return store
 
 
-def _line(recipe: Recipe, learn: Divided, missing: str) -> str:
+def _sources(parts: Mapping[str, Parts], seed: int) -> tuple[TrialSources, TrialSources]:
+    """What is learnt from, and what is looked at on the way: one repetition of each picture."""
+    sources = ({n: p.learn for n, p in parts.items()}, {n: once(p.watched, seed) for n, p in parts.items()})
+    learn, watched = (several if len(several) > 1 else next(iter(several.values())) for several in sources)
+    return learn, watched
+
+
+def _line(recipe: Recipe, learn: Mapping[str, StoredTrials], missing: str) -> str:
     """On what it was trained, for a reader."""
     trials, dropped = (sum(numbers) for numbers in zip(*((len(t), t.dropped) for t in learn.values()), strict=True))
     whose = f"subject{'s' * (len(learn) > 1)} {', '.join(learn)}"
@@ -134,10 +142,12 @@ def _model_config(recipe: Recipe, store: Store, held_out: HeldOut, generator: Ge
     )  # fmt: skip
 
 
-def _held_out(recipe: Recipe, trials: StoredTrials) -> HeldOut:
+def _held_out(recipe: Recipe, parts: Parts) -> HeldOut:
     whose = {f"{subject:02d}" for subject in recipe.subjects} | set(subjects_before(recipe))
-    config = recipe.choices
-    return HeldOut(config.split, config.seed, recipe.sessions, tuple(sorted(whose)), listed(trials.presentations()))
+    config, lists = recipe.choices, {part: listed(trials.presentations()) for part, trials in parts.held.items()}
+    return HeldOut(
+        config.split, config.seed, recipe.sessions, tuple(sorted(whose)), lists["test"], lists.get("validation")
+    )  # fmt: skip
 
 
 def subjects_before(recipe: Recipe) -> tuple[str, ...]:

@@ -4,19 +4,17 @@ Knows stores and splits; knows no network and no training.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dynadiff.base.errors import UserError
-from dynadiff.recordings.held_out import HeldOut, Trial
+from dynadiff.recordings.held_out import VALIDATED, HeldOut, Lists, Part, Trial
 from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.windows import WindowSpec
-from dynadiff.trials.source import nsd_runs
-from dynadiff.trials.splits import Presentations, one_repetition, secret_pictures, split
+from dynadiff.trials.source import TEST_SESSION, nsd_runs
+from dynadiff.trials.splits import Presentations, check_first, one_repetition, secret_pictures, split
 from dynadiff.trials.store import Store, StoredTrials
-
-Divided = dict[str, StoredTrials]  # by subject
 
 
 @dataclass(frozen=True)
@@ -29,19 +27,39 @@ class Division:
     seed: int  # of what a rule draws
 
 
-def divide_all(
-    stores: Mapping[str, Store], how: Division, sessions: Sequence[int] | None = None
-) -> tuple[Divided, Divided]:
-    """`divide` for every subject. What the rule makes secret, for one is tested on it, is learnt from by none."""
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A subject's trials: those to learn from, and those that are held out."""
+
+    learn: StoredTrials
+    test: StoredTrials
+    validation: StoredTrials | None  # None: the rule has none
+
+    @property
+    def held(self) -> dict[Part, StoredTrials]:
+        """What is held out, by what it is for."""
+        parts: dict[Part, StoredTrials | None] = {"validation": self.validation, "test": self.test}
+        return {part: trials for part, trials in parts.items() if trials is not None}
+
+    @property
+    def watched(self) -> StoredTrials:
+        """What a training may look at on its way: never the test."""
+        return self.learn if self.validation is None else self.validation
+
+
+def divide_all(stores: Mapping[str, Store], how: Division, sessions: Sequence[int] | None = None) -> dict[str, Parts]:
+    """`divide` for every subject. What the rule makes secret, for it is held out of one, is learnt from by none."""
     parts = {name: divide(store, how, sessions) for name, store in stores.items()}
-    tested = {test.names[k] for _, test in parts.values() for k in test.seen}
-    secret = sorted(secret_pictures(how.rule, (), tested))
-    learn = {name: part.chosen(np.flatnonzero(~np.isin(np.array(part.names)[part.seen], secret)))
-             for name, (part, _) in parts.items()}  # fmt: skip
-    return learn, {name: test for name, (_, test) in parts.items()}
+    held = {trials.names[k] for part in parts.values() for trials in part.held.values() for k in trials.seen}
+    secret = sorted(secret_pictures(how.rule, (), held))
+    return {name: replace(part, learn=_without(part.learn, secret)) for name, part in parts.items()}
 
 
-def divide(store: Store, how: Division, sessions: Sequence[int] | None = None) -> tuple[StoredTrials, StoredTrials]:
+def _without(trials: StoredTrials, pictures: Sequence[str]) -> StoredTrials:
+    return trials.chosen(np.flatnonzero(~np.isin(np.array(trials.names)[trials.seen], pictures)))
+
+
+def divide(store: Store, how: Division, sessions: Sequence[int] | None = None) -> Parts:
     """Trials to learn from, and those that are held out; of some sessions or of all.
 
     Raises UserError where the store lacks a session.
@@ -53,8 +71,10 @@ def divide(store: Store, how: Division, sessions: Sequence[int] | None = None) -
         trials = trials.chosen(np.flatnonzero(np.isin(trials.sessions, list(sessions))))
     pictures = [trials.names[k] for k in trials.seen]
     runs = [trials.run_names[k] for k in trials.runs]
-    parts = split(how.rule, Presentations(pictures, runs, trials.sessions.tolist()), store.shared, how.seed)
-    return trials.chosen(parts.learn), trials.chosen(parts.test)
+    presented = Presentations(pictures, runs, trials.sessions.tolist())
+    parts = split(how.rule, presented, store.shared, how.seed, TEST_SESSION)
+    validation = trials.chosen(parts.validation) if how.rule in VALIDATED else None
+    return Parts(trials.chosen(parts.learn), trials.chosen(parts.test), validation)
 
 
 def once(trials: StoredTrials, seed: int) -> StoredTrials:
@@ -63,27 +83,47 @@ def once(trials: StoredTrials, seed: int) -> StoredTrials:
 
 
 def judged_on(
-    nsd: NSD, subject: int, held: HeldOut, listed: Collection[Trial] | None
+    nsd: NSD, subject: int, held: HeldOut, lists: Lists, part: Part = "test"
 ) -> tuple[frozenset[Trial], frozenset[Trial]]:
-    """Of the trials in a tree, those that a baseline may learn from, and those that a model may be judged on.
+    """Of the trials in a tree, those that a baseline may learn from, and those of a part that a model may be judged on.
 
-    ``listed`` was held out of the model's training, and nothing else is judged; None where the rule needs no list.
-    Reads designs alone. Raises UserError where the tree has nothing for one of the two.
+    ``lists`` were held out of the model's training, and nothing else is judged; a test that is not listed is the shared
+    pictures. Reads designs alone. Raises UserError where the tree has nothing for one of the two, the model has no
+    trials for that part, or its lists name what its rule learns from.
     """
     runs = list(nsd_runs(nsd, subject, nsd.sessions(subject)))
     session = {Trial.of(run.name, event): run.session for run in runs for event in run.events}
     shared = {str(number) for number in nsd.shared_ids()}
-    if listed is None:
-        listed = {trial for trial in session if trial.picture in shared}
-    test = frozenset(session.keys() & listed)
-    secret = secret_pictures(held.rule, shared, {trial.picture for trial in listed})
+    first = {trial.picture for trial, number in session.items() if number == TEST_SESSION}
+    check_first(held.rule, first, TEST_SESSION)
+    parts = {"test": frozenset(trial for trial in session if trial.picture in shared)} | dict(lists)
+    if part not in parts:
+        raise UserError(
+            f"the split {held.rule} holds out no trials for {part}: judge the model on others with --on, "
+            f"or train one with --split {VALIDATED[0]}"
+        )
+    if held.rule in VALIDATED:
+        _check_lists(parts["test"], parts["validation"], shared)
+    listed = frozenset().union(*parts.values())
+    test = session.keys() & parts[part]
+    secret = secret_pictures(held.rule, shared, {trial.picture for trial in listed}, first)
     learn = frozenset(
         trial
-        for trial in session.keys() - test
+        for trial in session.keys() - listed
         if trial.picture not in secret and (held.sessions is None or session[trial] in held.sessions)
     )
     if not test:
         raise UserError(f"{nsd.root} has no trial that was held out of the model: give the tree that it was trained on")
     if not learn:
         raise UserError(f"{nsd.root} has no trial for baselines to learn from: add the sessions that the model learnt")
-    return learn, test
+    return learn, frozenset(test)
+
+
+def _check_lists(test: Collection[Trial], validation: Collection[Trial], shared: Collection[str]) -> None:
+    """UserError for a picture on a list where the rule does not put it: it may have been learnt, or chosen by."""
+    tested, validated = ({trial.picture for trial in trials} for trials in (test, validation))
+    if strays := sorted((tested - set(shared)) | (validated & set(shared))):
+        raise UserError(
+            f"picture {strays[0]} is on a list of the model where its split does not put it, by what this tree says is "
+            "shared: give the tree that it was trained on"
+        )

@@ -73,7 +73,7 @@ def _scores(evaluation: Evaluation, subject: Subject, anchor: str) -> Iterator[M
     listed = "" if subject.listed in (None, n) else f" of {subject.listed} that the model lists"
     yield element("h2", f"Subject {subject.subject}", id=anchor)
     yield _facts({
-        "scored": f"{n} held-out trials{listed}, {len(set(subject.trials))} pictures{over(subject.averaged)}",
+        "scored": f"{n} {evaluation.on} trials{listed}, {len(set(subject.trials))} pictures{over(subject.averaged)}",
         "held out by": subject.split,
         "model": joined((f"{subject.model}, ", element("code", subject.model_sha256))),
         "baselines learnt from": f"{subject.learnt} trials",

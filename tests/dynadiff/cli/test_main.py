@@ -178,7 +178,7 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     code, said, wrong = dynadiff(*run)
     assert code == 0, wrong
     assert "every stage ends at step 2: the warm start takes 2 and Dynadiff 2" in said
-    assert "preset phantom, split first-session" in said
+    assert "preset phantom, split held-out-twice" in said
     lines = said.splitlines()
     assert lines[-4:] == [
         f"log: {out / 'work' / 'dynadiff.jsonl'}, a file a stage beside it",
@@ -189,8 +189,9 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
     assert {path.name for path in (out / "samples").iterdir()} == {"dynadiff-00002.png"}
     assert {path.name for path in (out / "work").glob("*.jsonl")} == {"warm-start.jsonl", "dynadiff.jsonl"}
     assert (out / "model.json").exists()
-    runs = {line.split("\t")[0] for line in (out / "test-trials.tsv").read_text().splitlines()[1:]}
-    assert runs == {"sub-01_ses-nsd01_task-nsdcore_run-01"}
+    for part in ("test", "validation"):
+        runs = {line.split("\t")[0] for line in (out / f"{part}-trials.tsv").read_text().splitlines()[1:]}
+        assert runs == {"sub-01_ses-nsd02_task-nsdcore_run-01"}
     code, _, wrong = dynadiff(*run, "--resume", "--set", "lr=1")
     assert (code, "begun with lr" in wrong) == (2, True)
     code, _, wrong = dynadiff("train", "--store", store, "--out", tmp_path / "new", *tiny, "--shift", 1)

@@ -52,6 +52,7 @@ def test_pairs_make_the_interval_narrower_than_those_of_the_two_means() -> None:
     ("other", "said"),
     [
         (evaluation(data="nsd"), "other data"),
+        (replace(evaluation(), on="validation"), "other trials"),
         (evaluation(repetitions="all"), "repetitions taken otherwise"),
         (evaluation(setting="mindeye"), "another setting"),
         (evaluation(subjects=("7",)), "other subjects"),
@@ -67,7 +68,7 @@ def test_what_does_not_compare_is_one_sentence(other: Evaluation, said: str) -> 
 
 def test_what_is_alike_passes() -> None:
     found = evaluation()
-    check_alike(FILE, found, found.data, found.repetitions, found.setting)
+    check_alike(FILE, found, found.data, found.on, found.repetitions, found.setting)
 
 
 def test_it_is_kept_and_stands_on_the_page(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from dynadiff.networks.model_folder import load_held_out  # noqa: E402
+from dynadiff.evaluation.scored import load_evaluation  # noqa: E402
+from dynadiff.networks.model_folder import load_config, load_held_out  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
 from dynadiff.training.presets import PHANTOM  # noqa: E402
@@ -58,15 +59,37 @@ def no_outside_eye(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_trials_that_the_model_lists_are_scored_and_named(
     models: Callable[[str], Path], tree: Path, dynadiff
 ) -> None:
-    _, listed = load_held_out(models("time-resolved"))
+    listed = load_held_out(models("time-resolved"))[1]["test"]
     learnt = sum(len(NSD(tree).run(2, *key).events) for key in KEYS) - len(listed)
     code, said, wrong = dynadiff("evaluate", "--model", models("time-resolved"), "--root", tree, "--trials", "all")
     assert code == 0, wrong
     said = " ".join(said.split())
     rule = "split time-resolved, seed 1; its pictures may recur in what was learnt"
-    assert f"{len(listed)} trials held out ({rule})" in said
+    assert f"{len(listed)} test trials held out ({rule})" in said
     assert f"baselines learnt from {learnt} trials" in said
     assert "Dynadiff, online" in said
+
+
+def test_what_is_chosen_by_and_what_is_reported_are_scored_apart(
+    models: Callable[[str], Path], tree: Path, tmp_path: Path, dynadiff
+) -> None:
+    _, lists = load_held_out(models("held-out-twice"))
+    found = {}
+    for part, options in (("test", ()), ("validation", ("--on", "validation"))):
+        asked = ("--model", models("held-out-twice"), "--root", tree, "--out", tmp_path / part, "--trials", "all")
+        code, said, wrong = dynadiff("evaluate", *asked, *options)
+        assert code == 0, wrong
+        assert f"{len(lists[part])} {part} trials held out (split held-out-twice, seed 1)" in " ".join(said.split())
+        assert f"{len(lists[part])} {part} trials, " in (tmp_path / part / "report.html").read_text()
+        found[part] = load_evaluation(tmp_path / part)
+        assert found[part].on == part
+        (subject,) = found[part].subjects
+        assert sorted(subject.trials) == sorted(trial.picture for trial in lists[part])
+    learnt = {found[part].subjects[0].learnt for part in found}
+    assert len(learnt) == 1  # baselines learn the same, whatever is judged
+    assert f"{learnt.pop()} trials of subject 02" in load_config(models("held-out-twice")).trained_on
+    code, _, wrong = dynadiff("evaluate", "--model", models("first-session"), "--root", tree, "--on", "validation")
+    assert (code, "split first-session holds out no trials for validation" in wrong, wrong.count("\n")) == (2, True, 1)
 
 
 def test_how_many_of_them_a_tree_has_is_said(
@@ -80,9 +103,9 @@ def test_how_many_of_them_a_tree_has_is_said(
         "evaluate", "--model", models("first-session"), "--root", tmp_path / "tree", "--trials", "all"
     )
     assert code == 0, wrong
-    every = len(load_held_out(models("first-session"))[1])
+    every = len(load_held_out(models("first-session"))[1]["test"])
     assert there < every
-    assert f"{there} trials, of {every} held out (split first-session, seed 1)" in " ".join(said.split())
+    assert f"{there} test trials, of {every} held out (split first-session, seed 1)" in " ".join(said.split())
 
 
 def test_without_a_list_that_can_be_trusted_nothing_is_scored(

@@ -88,7 +88,7 @@ def test_the_first_version_is_read_and_says_nothing_of_what_was_averaged(tmp_pat
     document = json.loads(VERSIONS.write(evaluation()))
     for one in document["subjects"]:
         del one["averaged"]
-    del document["version"]
+    del document["version"], document["on"]
     (tmp_path / SCORES).write_text(json.dumps(document))
     assert load_evaluation(tmp_path) == evaluation()
     (tmp_path / SCORES).write_text(json.dumps(document | {"subjects": 3}))

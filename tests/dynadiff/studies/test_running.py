@@ -118,10 +118,9 @@ def test_all_are_judged_on_the_same_trials_of_one_subject_from_which_nobody_lear
     for recipe in workshop.recipes:
         assert recipe.store is not None
         stores = {f"{s:02d}": open_store(store_home(recipe.store, s)) for s in recipe.subjects}
-        learn, _ = divide_all(stores, recipe.choices.division, recipe.sessions)
-        for part in learn.values():
-            assert len(part)
-            assert not {part.names[k] for k in part.seen} & tested
+        for part in divide_all(stores, recipe.choices.division, recipe.sessions).values():
+            assert len(part.learn)
+            assert not {part.learn.names[k] for k in part.learn.seen} & tested
 
 
 def test_what_starts_from_another_is_given_its_model(tree: Path, home: Path) -> None:

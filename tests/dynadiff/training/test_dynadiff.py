@@ -225,7 +225,7 @@ def test_a_short_run_leaves_its_first_and_last_step_and_a_sheet(
     monkeypatch.setattr("dynadiff.training.fit.LOG_EVERY", 50)
     train(a_model(), trials, trials, SHORT, tmp_path / "work")
     lines = [json.loads(line) for line in (tmp_path / "work" / "dynadiff.jsonl").read_text().splitlines()]
-    assert [(line["step"], list(line)[1]) for line in lines] == [(1, "loss"), (4, "loss"), (4, "unseen")]
+    assert [(line["step"], list(line)[1]) for line in lines] == [(1, "loss"), (4, "loss"), (4, "watched")]
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["dynadiff-00004.png"]
 
 

@@ -25,7 +25,8 @@ from dynadiff.training.recipe import train_recipe  # noqa: E402
 from dynadiff.training.request import Recipe, generator_of  # noqa: E402
 from dynadiff.trials.divide import divide, divide_all  # noqa: E402
 from dynadiff.trials.prepare import prepare_subject  # noqa: E402
-from dynadiff.trials.store import Store, store_home  # noqa: E402
+from dynadiff.trials.splits import validation_pictures  # noqa: E402
+from dynadiff.trials.store import Store, StoredTrials, store_home  # noqa: E402
 
 TINY = replace(PHANTOM, width=8, batch=6, warm_start=1, steps=1, online=1.0, precision="no")
 
@@ -43,7 +44,7 @@ def home(phantom_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subject in (1, 2, 3):
         stored(home / "tree", home / "store", subject, [(1, 1), (2, 1)])
     line = train_recipe(a_recipe(home, "shared", (1, 2)))
-    assert "of subjects 01, 02, sessions 2, preset phantom, split first-session" in line
+    assert "of subjects 01, 02, sessions 2, preset phantom, split held-out-twice" in line
     return home
 
 
@@ -61,14 +62,39 @@ def test_several_subjects_share_a_model_and_each_has_a_folder(home: Path) -> Non
 
 
 def test_a_model_says_what_was_held_out_of_its_training(home: Path) -> None:
-    """All of the first session, each subject's own in its own folder."""
+    """Each subject's own lists are in its own folder."""
+    nsd = NSD(home / "tree")
+    shared = {str(number) for number in nsd.shared_ids()}
     for subject in ("01", "02"):
-        held, listed = load_held_out(home / "shared" / f"subject-{subject}")
-        assert (held.rule, held.seed, held.sessions, held.learnt_from) == ("first-session", 0, None, ("01", "02"))
-        events = NSD(home / "tree").run(int(subject), 1, 1).events
-        assert listed == {Trial.of(f"sub-{subject}_ses-nsd01_task-nsdcore_run-01", event) for event in events}
-        assert held.test is not None
-        assert held.test.trials == len(events)
+        held, lists = load_held_out(home / "shared" / f"subject-{subject}")
+        assert (held.rule, held.seed, held.sessions, held.learnt_from) == ("held-out-twice", 0, None, ("01", "02"))
+        first, second = (nsd.run(int(subject), session, 1) for session in (1, 2))
+        shown = {event.picture for event in first.events}
+        later = {Trial.of(second.name, event) for event in second.events if event.picture not in shown}
+        assert lists["test"] == {trial for trial in later if trial.picture in shared}
+        own = {trial.picture for trial in later} - shared
+        drawn = {trial.picture for trial in lists["validation"]}
+        assert drawn == set(validation_pictures(own)) != set()
+        assert lists["validation"] == {trial for trial in later if trial.picture in drawn}
+        assert (held.test.trials, held.validation.trials) == (len(lists["test"]), len(lists["validation"]))
+
+
+def test_what_is_looked_at_while_training_is_never_the_test(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation, or what is learnt from under a rule that has none; looking costs the same weights."""
+    watched = {}
+
+    def looked_at(model, learn, trials, *_: object) -> None:
+        watched[model.config.held_out.rule] = {trials.names[k] for k in trials.seen}
+
+    monkeypatch.setattr("dynadiff.training.recipe.warm_start", looked_at)
+    monkeypatch.setattr("dynadiff.training.recipe.train", looked_at)
+    for rule in ("held-out-twice", "first-session", "time-resolved-disjoint"):
+        train_recipe(a_recipe(home, f"watched-{rule}", (1,), choices=replace(TINY, split=rule)))
+        _, lists = load_held_out(home / f"watched-{rule}")
+        pictures = {part: {trial.picture for trial in trials} for part, trials in lists.items()}
+        assert watched[rule]
+        assert not watched[rule] & pictures["test"]
+        assert rule != "held-out-twice" or watched[rule] == pictures["validation"]
 
 
 @pytest.mark.parametrize("rule", ["time-resolved", "time-resolved-disjoint"])
@@ -76,9 +102,10 @@ def test_a_picture_of_a_test_run_is_learnt_elsewhere_only_under_the_rule_that_sa
     rule: str, tmp_path: Path, phantom_of
 ) -> None:
     store = stored(phantom_of([1], [1], [1, 2, 3]), tmp_path, 1, [(1, 1), (1, 2), (1, 3)])
-    (learn,), (test,) = (side.values() for side in divide_all({"01": store}, replace(TINY, split=rule).division))
+    (parts,) = divide_all({"01": store}, replace(TINY, split=rule).division).values()
+    learn, test = parts.learn, parts.test
     assert not set(learn.runs) & set(test.runs)
-    both = {learn.names[k] for k in learn.seen} & {test.names[k] for k in test.seen}
+    both = pictures(learn) & pictures(test)
     assert bool(both) == (rule == "time-resolved")
 
 
@@ -88,6 +115,9 @@ def test_a_picture_of_a_test_run_is_learnt_elsewhere_only_under_the_rule_that_sa
         ("first-session", "time-resolved-disjoint", 3, ""),
         ("first-session", "time-resolved-disjoint", 2, "has learnt from subject 02"),
         ("first-session", "first-session", 1, "has learnt from subject 01"),
+        ("first-session", "held-out-twice", 3, ""),
+        ("standard", "held-out-twice", 1, "has learnt from subject 01"),
+        ("time-resolved", "held-out-twice", 3, "may have learnt pictures that split held-out-twice tests"),
         ("time-resolved", "time-resolved-disjoint", 3, "may have learnt pictures that split time-resolved-disjoint"),
         ("time-resolved-disjoint", "standard", 3, "may have learnt pictures that split standard tests"),
         ("time-resolved-disjoint", "time-resolved", 3, ""),
@@ -104,7 +134,7 @@ def test_a_pretrained_model_that_may_know_the_test_is_refused(
         if before is None:
             del written["held_out"], written["version"]
         else:
-            written["held_out"]["rule"] = before
+            written["held_out"] |= {"rule": before, "validation": None}
         path.write_text(json.dumps(written))
     if not said:
         assert learnt_before(tmp_path / "old", now, f"{subject:02d}") == ("01", "02")
@@ -120,7 +150,7 @@ def test_a_new_subject_starts_with_what_the_others_share(home: Path, start: str)
     still = replace(TINY, warm_start=0, lr=1e-12)  # so that what is saved is what training began with
     out = f"new-{start.replace('/', '-')}"
     line = train_recipe(a_recipe(home, out, (3,), choices=still, pretrained=home / start))
-    assert f"of subject 03, sessions 2, preset phantom, split first-session, from {Path(start).name} (" in line
+    assert f"of subject 03, sessions 2, preset phantom, split held-out-twice, from {Path(start).name} (" in line
     old, new = load_model(home / "shared" / "subject-01"), load_model(home / out)
     assert new.config.subject == "03"
     assert load_held_out(home / out)[0].learnt_from == ("01", "02", "03")
@@ -170,29 +200,34 @@ def test_sessions_may_be_named_of_a_store_that_holds_more(home: Path) -> None:
     with pytest.raises(UserError, match="lacks session 4"):
         train_recipe(a_recipe(home, "few", (1,), sessions=(1, 4)))
     store = stored(home / "tree", home / "store", 1, [(1, 1), (2, 1)])
-    learn, test = divide(store, replace(TINY, split="time-resolved").division, [2, 1])
-    assert set(learn.sessions) | set(test.sessions) == {1, 2}
+    parts = divide(store, replace(TINY, split="time-resolved").division, [2, 1])
+    assert set(parts.learn.sessions) | set(parts.test.sessions) == {1, 2}
     with pytest.raises(UserError, match="leaves no trial to learn from"):
         divide(store, TINY.division, [1])
+    with pytest.raises(UserError, match="keeps out what session 1 shows, which is not there: add that session"):
+        divide(store, TINY.division, [2])
 
 
-def test_what_is_tested_on_one_subject_is_learnt_from_none(tmp_path: Path, phantom_of) -> None:
-    """Two stores of the same pictures, of which one lacks the other's test run."""
-    tree, config = phantom_of([1], [1], [1, 2, 3]), replace(TINY, split="time-resolved-disjoint")
-    keys = [(1, 1), (1, 2), (1, 3)]
-    whole = stored(tree, tmp_path / "a", 1, keys)
-    mine = {divide(whole, config.division)[1].run_names[k] for k in divide(whole, config.division)[1].runs}
-    part = stored(tree, tmp_path / "b", 1, [key for key in keys if f"run-{key[1]:02d}" not in next(iter(mine))])
-    stores = {"a": whole, "b": part}
-    learn, test = divide_all(stores, config.division)
-    secret = {t.names[k] for t in test.values() for k in t.seen}
-    for name, store in stores.items():
-        taken, alone = ({t.names[k] for k in t.seen} for t in (learn[name], divide(store, config.division)[0]))
-        assert not taken & secret
-        assert taken == alone - secret
-    assert {
-        whole.names[k] for k in divide(whole, config.division)[0].seen
-    } & secret  # alone, it would have been learnt from
+def pictures(*several: StoredTrials) -> set[str]:
+    return {trials.names[k] for trials in several for k in trials.seen}
+
+
+@pytest.mark.parametrize("rule", ["time-resolved-disjoint", "held-out-twice"])
+def test_what_is_held_out_of_one_subject_is_learnt_from_none(rule: str, tmp_path: Path, phantom_of) -> None:
+    """Two stores of the same pictures, of which one lacks two runs, so that the rule draws others."""
+    how = replace(TINY, split=rule).division
+    tree, keys = phantom_of([1], [1, 2], [1, 2, 3]), [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
+    stores = {
+        "a": stored(tree, tmp_path / "a", 1, keys),
+        "b": stored(tree, tmp_path / "b", 1, [(1, 2), (1, 3), (2, 1), (2, 3)]),
+    }
+    together = divide_all(stores, how)
+    alone = {name: divide(store, how) for name, store in stores.items()}
+    secret = pictures(*(trials for parts in alone.values() for trials in parts.held.values()))
+    for name, parts in together.items():
+        assert pictures(parts.learn) == pictures(alone[name].learn) - secret
+        assert {k: pictures(v) for k, v in parts.held.items()} == {k: pictures(v) for k, v in alone[name].held.items()}
+    assert pictures(*(parts.learn for parts in alone.values())) & secret  # alone, it would have been learnt from
 
 
 def test_a_short_run_is_short_in_every_stage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,7 +217,7 @@ def test_what_was_evaluated_is_said() -> None:
     found = evaluation(subjects=("1",))
     page = words(tree_of(html_report(found, {})))
     for said in (
-        "0, 1, 2; scores are means", "40 held-out trials of 48 that the model lists, 20 pictures", "01" * 32, "ab" * 32,
+        "0, 1, 2; scores are means", "40 test trials of 48 that the model lists, 20 pictures", "01" * 32, "ab" * 32,
         "time-resolved, seed 1", "2500 trials", found.missing[0], "numpy2.4.0", "one repetition", "synthetic subject",
     ):  # fmt: skip
         assert said in page
