@@ -19,17 +19,19 @@ from dynadiff.evaluation.against import Compared, check_alike, check_trials, com
 from dynadiff.evaluation.columns import LITE0, OWN, Eyes, Remembering
 from dynadiff.evaluation.evaluate import LIBRARIES, How, Judged, Tree, evaluate, judged
 from dynadiff.evaluation.page.report import Gallery, html_report
-from dynadiff.evaluation.scored import Column, Evaluation, Subject
+from dynadiff.evaluation.scored import Column, Data, Evaluation, Subject
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model_folder import generator_folder, load_config
 from dynadiff.phantom.judge import SceneJudge
 from dynadiff.phantom.tree import is_phantom
+from dynadiff.scores.judges.judge import Judge
 from dynadiff.scores.judges.open import INSTALL, has_lite0, open_judges, open_lite0
 from dynadiff.scores.judges.segmentation import Segmentation
-from dynadiff.scores.settings import setting_named
+from dynadiff.scores.settings import Setting, setting_named
 from dynadiff.scores.ten import Eye
 
 REPORT = "report.html"
+NO_WEIGHTS = "those of the ten metrics that need networks: give --weights a folder with them, see docs/metrics.md"
 NO_SEGMENTATION = "mIoU: the release's segmentation has an environment of its own: give --segmentation a folder for it"
 
 
@@ -56,58 +58,87 @@ def run_evaluation(asked: Asked, accelerator: Accelerator | None = None) -> tupl
     whose = [load_config(folder).subject for folder in asked.models]
     if len(set(whose)) < len(whose):
         raise UserError("two models are of one subject: evaluate each by itself, with another --out")
-    setting, device = setting_named(asked.setting), str(accelerator.device) if accelerator else "cpu"
-    metrics, missing = ({}, []) if asked.weights is None else open_judges(asked.weights, setting, device)
-    lacking = [str(line) for line in missing]
-    if asked.weights is None:
-        lacking.append(
-            "those of the ten metrics that need networks: give --weights a folder with them, see docs/metrics.md"
-        )
     is_main = accelerator is None or accelerator.is_main_process
+    opened = _open(asked, str(accelerator.device) if accelerator else "cpu", is_main)
+    subjects: list[Subject] = []
+    columns: dict[str, Column] = {}
+    galleries: dict[str, Gallery] = {}
+    data: set[Data] = set()
+    for folder in asked.models:
+        given = judged(folder, asked.tree, asked.how)
+        data.add(_check_comparable(asked, given))
+        part, found, painted = evaluate(given, _eyes(opened, given), asked.how, asked.out, accelerator)
+        subjects.append(part)
+        columns |= {column.key: column for column in found}
+        galleries[part.subject] = Gallery(given.shown, painted)
+    opened.close()
+    whole = Evaluation(
+        "phantom" if data == {"phantom"} else "nsd", asked.how.repetitions, asked.how.seeds, opened.setting.name,
+        tuple(columns.values()), tuple(subjects), opened.files, tuple(dict.fromkeys(opened.lacking)),
+        {name: version(name) for name in LIBRARIES}, asked.how.on,
+    )  # fmt: skip
+    if asked.out is not None and is_main:
+        whole.save(asked.out)
+    beside = compared(whole, asked.against)
+    if asked.out is not None and is_main:
+        if asked.against:
+            beside.save(asked.out)
+        with atomic(asked.out / REPORT) as new:
+            new.write_text(html_report(whole, galleries, beside), "utf-8")
+    return whole, beside
+
+
+@dataclass
+class _Opened:
+    """Judges that serve every model, the digests of their files, and a line for each that could not be had."""
+
+    setting: Setting
+    spaces: dict[str, Eye]
+    metrics: dict[str, Judge]
+    segment: Segmentation | None
+    files: dict[str, str]
+    lacking: list[str]
+
+    def close(self) -> None:
+        """What is known of label maps only after the pictures have asked for them."""
+        if self.segment is not None:
+            self.files |= self.segment.files
+            self.lacking += [self.segment.lacking] if self.segment.lacking else []
+        elif "miou" in self.setting.sides:
+            self.lacking.append(NO_SEGMENTATION)
+
+
+def _open(asked: Asked, device: str, is_main: bool) -> _Opened:
+    setting = setting_named(asked.setting)
+    metrics, missing = ({}, []) if asked.weights is None else open_judges(asked.weights, setting, device)
     segment = None if asked.segmentation is None else Segmentation(asked.segmentation, setting, write=is_main)
     files = {name: digest for judge in metrics.values() for name, digest in judge.files.items()}
-    spaces: dict[str, Eye] = {}
+    lacking, spaces = [str(line) for line in missing], dict[str, Eye]()
     if has_lite0():
         outside = open_lite0(device)
         spaces[LITE0], files = Remembering(outside), files | dict(outside.files)
     else:
         lacking.insert(0, f"the judge EfficientNet-Lite0, an eye from outside, is not installed: {INSTALL}")
-    subjects: list[Subject] = []
-    columns: dict[str, Column] = {}
-    galleries: dict[str, Gallery] = {}
-    data = set()
-    for folder in asked.models:
-        given = judged(folder, asked.tree, asked.how)
-        drawn = is_phantom(given.root)
-        data.add("phantom" if drawn else "nsd")
-        for path, theirs in asked.against:  # before anything is painted
-            check_alike(path, theirs, "phantom" if drawn else "nsd", asked.how.on, asked.how.repetitions, setting.name)
-            check_trials(path, theirs, given.model.config.subject, given.names)
-        files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
-        eyes = Eyes(spaces | _own(given, lacking), SceneJudge() if drawn else None, metrics, setting, segment)
-        part, found, painted = evaluate(given, eyes, asked.how, asked.out, accelerator)
-        subjects.append(part)
-        columns |= {column.key: column for column in found}
-        galleries[part.subject] = Gallery(given.shown, painted)
-    if segment is not None:
-        files |= segment.files
-        lacking += [segment.lacking] if segment.lacking else []
-    elif "miou" in setting.sides:
-        lacking.append(NO_SEGMENTATION)
-    whole = Evaluation(
-        "phantom" if data == {"phantom"} else "nsd", asked.how.repetitions, asked.how.seeds, setting.name,
-        tuple(columns.values()), tuple(subjects), files, tuple(dict.fromkeys(lacking)),
-        {name: version(name) for name in LIBRARIES}, asked.how.on,
-    )  # fmt: skip
-    if asked.out is not None and is_main:
-        whole.save(asked.out)
-    found_against = compared(whole, asked.against)
-    if asked.out is not None and is_main:
-        if asked.against:
-            found_against.save(asked.out)
-        with atomic(asked.out / REPORT) as new:
-            new.write_text(html_report(whole, galleries, found_against), "utf-8")
-    return whole, found_against
+    if asked.weights is None:
+        lacking.append(NO_WEIGHTS)
+    return _Opened(setting, spaces, metrics, segment, files, lacking)
+
+
+def _check_comparable(asked: Asked, given: Judged) -> Data:
+    """Whose data these are. UserError, before anything is painted, where another evaluation is of other trials."""
+    data: Data = "phantom" if is_phantom(given.root) else "nsd"
+    for path, theirs in asked.against:
+        check_alike(path, theirs, data, asked.how.on, asked.how.repetitions, asked.setting)
+        check_trials(path, theirs, given.model.config.subject, given.names)
+    return data
+
+
+def _eyes(opened: _Opened, given: Judged) -> Eyes:
+    """Whoever judges this model: its own tokens too, and the judge of scenes where scenes were seen."""
+    drawn = is_phantom(given.root)
+    opened.files |= {JUDGE.name: file_digest(JUDGE)} if drawn else {}
+    spaces = opened.spaces | _own(given, opened.lacking)
+    return Eyes(spaces, SceneJudge() if drawn else None, opened.metrics, opened.setting, opened.segment)
 
 
 def _own(given: Judged, lacking: list[str]) -> dict[str, Eye]:

@@ -18,6 +18,7 @@ from dynadiff.recordings.held_out import Part
 from dynadiff.scores.intervals import Interval, interval
 
 SCORES = "scores.json"
+Data = Literal["phantom", "nsd"]
 
 
 def _of_the_test(first: Plain) -> Plain:
@@ -102,7 +103,7 @@ class Subject:
 class Evaluation:
     """Everything that ``scores.json`` says."""
 
-    data: Literal["phantom", "nsd"]  # NSD's trees are taken for NSD's data unless the phantom wrote them
+    data: Data  # NSD's trees are taken for NSD's data unless the phantom wrote them
     repetitions: Literal["one", "averaged", "all"]  # of each picture: one drawn, the mean of their windows, or all
     seeds: tuple[int, ...]  # of the noise that pictures start from; scores are means over them
     setting: str  # of the ten metrics
