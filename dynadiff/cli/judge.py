@@ -1,6 +1,7 @@
 """`dynadiff evaluate` and `study`: how good a decoder is, and the tables of the documentation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,8 +12,9 @@ from dynadiff.base.errors import UserError
 from dynadiff.base.numbers import numbers
 from dynadiff.cli.options import Root, check_tree, models_of, need_torch, say, tree_or_phantom
 
+CAUSAL_SESSIONS = 8  # of a tree, or as many as it has
 RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
-NAMES = ("phantom", "brain", "trainable", "subjects", *RECORDED)
+NAMES = ("phantom", "brain", "trainable", "subjects", "causal", *RECORDED)
 
 
 def evaluate(
@@ -81,13 +83,15 @@ def study(
         str,
         typer.Argument(
             help="phantom: how real it is; brain, trainable, subjects: the paper's comparisons, on it; "
-            "haxby, miyawaki: real recordings, all folds."
+            "causal: ways to clean a run that is not over; haxby, miyawaki: real recordings, all folds."
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Folder of the recording (haxby, miyawaki).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the recording (haxby, miyawaki); that of all recordings (causal).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where it keeps what it has done.")] = Path("studies"),
     root: Root = None,
-    subject: Annotated[int | None, typer.Option(help="Whose brain (phantom); 1 without it.")] = None,
+    subject: Annotated[int | None, typer.Option(help="Whose brain (phantom, causal); 1 without it.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A minute, to see that it runs: its figures mean nothing.")
     ] = False,
@@ -101,7 +105,7 @@ def study(
         raise UserError(f"there is no folder {data}: give the folder of the recording with --data")
     _check_options(name, {"--data": data, "--root": root, "--subject": subject, "--quick": quick})
     whose = 1 if subject is None else subject
-    check_tree(root, {whose: None} if name == "phantom" else {})
+    check_tree(root, {whose: None} if name in ("phantom", "causal") else {})
     if name != "phantom":
         need_torch()
     if name == "phantom":
@@ -109,6 +113,8 @@ def study(
         from dynadiff.studies.report import print_phantom
 
         print_phantom(tree_or_phantom(root, {whose: SESSIONS}), whose)
+    elif name == "causal":
+        _causal(root, whose, data, out / name, quick)
     elif name in RECORDED and data is not None:
         from dynadiff.studies.haxby import print_haxby
         from dynadiff.studies.miyawaki import print_miyawaki
@@ -127,9 +133,42 @@ def study(
         print_study(asked, run_study(asked, tree_or_phantom(root, asked.needs()), out / asked.name, say))
 
 
+def _causal(root: Path | None, subject: int, data: Path | None, home: Path, quick: bool) -> None:
+    """One recording at a time, so that one is in memory: the tree, and of ``data`` what it holds."""
+    folders = [] if data is None else [data / "haxby_slice", data / "studyforrest_localizer"]
+    if folders and not any(folder.is_dir() for folder in folders):
+        raise UserError(f"{data} holds neither haxby_slice nor studyforrest_localizer: give the folder that does")
+    from dynadiff.studies.causal import study
+    from dynadiff.studies.causal.cleaners import CLEANERS, QUICK
+    from dynadiff.studies.causal.runs import sessions_of
+
+    def tree() -> study.Material:
+        wanted = range(1, (2 if quick else CAUSAL_SESSIONS) + 1)
+        there = tree_or_phantom(root, {subject: wanted})
+        return study.tree_material(there, subject, sessions_of(there, subject, len(wanted)))
+
+    def haxby(folder: Path) -> study.Material:
+        return study.haxby_material(folder, home)
+
+    ways: list[Callable[[Path], study.Material]] = [haxby, study.localizer_material]
+    recordings: list[Callable[[], study.Material]] = [tree]
+    recordings += [partial(way, folder) for way, folder in zip(ways, folders, strict=False) if folder.is_dir()]
+    for recording in recordings:
+        material = recording()
+        outcomes = study.run_material(material, QUICK if quick else CLEANERS, home, say)
+        study.print_causal(material, outcomes)
+        study.write_causal(material, outcomes, home)
+    say(f"every window's scores: {home}/*.json")
+
+
 def _check_options(name: str, given: dict[str, object]) -> None:
     """UserError for an option that says nothing to this study."""
-    own = {"phantom": ("--root", "--subject"), "haxby": ("--data",), "miyawaki": ("--data", "--quick")}
+    own = {
+        "phantom": ("--root", "--subject"),
+        "causal": ("--root", "--data", "--subject", "--quick"),
+        "haxby": ("--data",),
+        "miyawaki": ("--data", "--quick"),
+    }
     known = own.get(name, ("--root", "--quick"))
     if idle := [option for option, value in given.items() if value not in (None, False) and option not in known]:
         raise UserError(f"{idle[0]} says nothing to the {name} study, which takes {' and '.join(known)}: leave it out")

@@ -116,6 +116,25 @@ class NSD:
         roi = self._find(f"nsddata/ppdata/{within}/roi/nsdgeneral.nii.gz", f"{within}/roi/nsdgeneral.nii.gz")
         return read_mask(roi, open_bold(path).shape)
 
+    def brain(self, subject: int) -> NDArray[np.bool_] | None:
+        """The brain (x, y, z), where the copy has its mask."""
+        within = f"subj{subject:02d}/func1pt8mm/brainmask.nii.gz"
+        found = [path for path in (self.root / "nsddata/ppdata" / within, self.root / within) if path.is_file()]
+        return read_mask(found[0], self.mask(subject).shape) if found else None
+
+    def motion(self, subject: int, session: int, run: int) -> NDArray[np.float32] | None:
+        """How the head moved, (volumes, 6): three translations, three rotations; None where the copy does not say."""
+        path = self._folder(subject) / "motion" / f"motion_session{session:02d}_run{run:02d}.tsv"
+        if not path.is_file():
+            return None
+        try:
+            moved = np.loadtxt(path, np.float32, ndmin=2)
+        except ValueError:
+            moved = np.empty(0, np.float32)
+        if moved.shape not in ((ROWS, 6), (VOLUMES, 6)) or not np.isfinite(moved).all():
+            raise UserError(f"{path} is not six numbers for each of 226 volumes: copy it again.")
+        return moved
+
     def shared_ids(self) -> frozenset[int]:
         """The 1-based ids that every subject saw: the test set."""
         return self._shared

@@ -7,9 +7,9 @@ of the statistics, as if it had not been acquired; in a believed one no voxel co
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from dynadiff.signal.cleaning import Cleaning, OnlineCleaner
+from dynadiff.signal.cleaning import Cleaning, Earlier, OnlineCleaner
 
 # In a spike more than a twentieth of the voxels lie beyond five deviations of what their own volumes predict.
 # `benchmarks/localizer.py` prints the largest share in a real run.
@@ -22,7 +22,7 @@ CHANGED = "changed"  # the one mark of a volume that is believed
 
 
 class Screen:
-    """Judges the volumes of one run and keeps its statistics in ``cleaner``.
+    """Judges the volumes of one run and keeps its statistics in ``cleaner``, whose arguments these are.
 
     ``marks`` names, by row, what is wrong with a volume: "not finite" (more than half of it), "flat" (one value
     everywhere), "clipped" (many voxels at its largest value), "repeated" (the one before, to the bit), "spike", and
@@ -30,53 +30,60 @@ class Screen:
     with the next ones.
     """
 
-    def __init__(self, cleaning: Cleaning, n_planned: int, n_voxels: int, tr: float) -> None:
-        self._new = (cleaning, n_planned, n_voxels, tr)
+    def __init__(
+        self, cleaning: Cleaning, n_planned: int, n_voxels: int, tr: float,
+        nuisance: int = 0, earlier: Earlier | None = None,
+    ) -> None:  # fmt: skip
+        self._new = (cleaning, n_planned, n_voxels, tr, nuisance, earlier)
         self.cleaner = OnlineCleaner(*self._new)
         self.marks: dict[int, str] = {}
         self.limited = 0  # values that counted for less than they said, over all volumes and voxels
-        self._first: dict[int, NDArray[np.float32]] = {}  # rows that are judged together
+        self._first: dict[int, tuple[NDArray[np.float32], ArrayLike]] = {}  # rows that are judged together
         self._started = False
         self._spikes = 0  # in a row
         self._before: NDArray[np.float32] | None = None
 
-    def push(self, row: int, sample: NDArray[np.float32]) -> None:
-        """Judge the volume (voxels,) of ``row``, and take it into the statistics if it can be believed."""
+    def push(self, row: int, sample: NDArray[np.float32], nuisance: ArrayLike = ()) -> None:
+        """Judge the volume (voxels,) of ``row``, and take it into the statistics if it can be believed.
+
+        ``nuisance`` (k,) is what else is known of it.
+        """
         sample = np.where(np.isfinite(sample), sample, np.float32(np.nan))
         mark = _at_sight(sample, self._before)
         self._before = sample
         if mark is not None:
             self.marks[row] = mark
         elif self._started:
-            self._judge(row, sample)
+            self._judge(row, sample, nuisance)
         else:
-            self._first[row] = sample
+            self._first[row] = sample, nuisance
             self._judge_first()
 
     def believed(self, row: int) -> bool:
         """Whether the volume of a row is in the statistics."""
         return self.marks.get(row, CHANGED) == CHANGED
 
-    def _judge(self, row: int, sample: NDArray[np.float32]) -> None:
-        expected, deviation = self.cleaner.expect(row)
+    def _judge(self, row: int, sample: NDArray[np.float32], nuisance: ArrayLike) -> None:
+        expected, deviation = self.cleaner.expect(row, nuisance)
         limited, n_limited, spike = _limited(sample, expected, deviation)
         self._spikes = self._spikes + 1 if spike else 0
         if spike:
             self.marks[row] = "spike" if self._spikes <= PATIENCE else CHANGED
         if self.believed(row):
             self.limited += n_limited
-            self.cleaner.push(row, limited)
+            self.cleaner.push(row, limited, nuisance)
 
     def _judge_first(self) -> None:
         """All of the first volumes once more, now that there is one more to compare them with."""
-        samples = np.stack(list(self._first.values()))
+        samples = np.stack([sample for sample, _ in self._first.values()])
         middle = _median(samples)
         spread = 1.4826 * _median(np.abs(samples - middle))  # of few volumes: never below a typical voxel's
         deviation = np.maximum(spread, np.nanmedian(spread)) if np.isfinite(spread).any() else np.zeros_like(spread)
         judged = [_limited(sample, middle, deviation) for sample in samples]
         untouched = not any(n_limited or spike for _, n_limited, spike in judged)
         if untouched and self.cleaner.n == len(samples) - 1 and not self.limited:
-            self.cleaner.push(next(reversed(self._first)), samples[-1])
+            newest = next(reversed(self._first))
+            self.cleaner.push(newest, *self._first[newest])
         else:
             self._start_again(judged)
         self._started = self.cleaner.n >= START or len(self._first) >= 2 * START
@@ -92,7 +99,7 @@ class Screen:
                 self.marks[row] = "spike"
             else:
                 self.limited += n_limited
-                self.cleaner.push(row, limited)
+                self.cleaner.push(row, limited, self._first[row][1])
 
 
 def _at_sight(sample: NDArray[np.float32], before: NDArray[np.float32] | None) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.recordings.run import Event
-from dynadiff.signal.cleaning import Cleaning, clean_run
+from dynadiff.signal.cleaning import NO_NUISANCE, Cleaning, Earlier, clean_run
 from dynadiff.signal.screening import LIMIT, Screen
 
 
@@ -80,14 +80,17 @@ class RollingWindow:
 
 
 def offline_windows(
-    series: NDArray[np.float32], cleaning: Cleaning, tr: float, spec: WindowSpec, starts: Sequence[int]
-) -> NDArray[np.float32]:
+    series: NDArray[np.float32], cleaning: Cleaning, tr: float, spec: WindowSpec, starts: Sequence[int],
+    nuisance: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
     """Windows (n, voxels, length) that begin at ``starts``, cut from the cleaned run (volumes, voxels).
+
+    ``nuisance`` (volumes, k) is what is known of its volumes.
 
     Raises ValueError for a window that leaves the run.
     """
     rows = _inside(starts, spec, len(series))[:, None] + np.arange(spec.length)
-    return np.ascontiguousarray(clean_run(series, cleaning, tr)[rows].transpose(0, 2, 1))
+    return np.ascontiguousarray(clean_run(series, cleaning, tr, nuisance)[rows].transpose(0, 2, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,18 +127,26 @@ class OnlineWindows:
     `LIMIT` deviations away is brought back to that.
     """
 
-    def __init__(self, cleaning: Cleaning, n_planned: int, n_voxels: int, tr: float, spec: WindowSpec) -> None:
-        self.screen = Screen(cleaning, n_planned, n_voxels, tr)
-        self._rolling = RollingWindow(spec.length)
+    def __init__(
+        self, cleaning: Cleaning, n_planned: int, n_voxels: int, tr: float, spec: WindowSpec,
+        nuisance: int = 0, earlier: Earlier | None = None,
+    ) -> None:  # fmt: skip
+        self.screen = Screen(cleaning, n_planned, n_voxels, tr, nuisance, earlier)
+        self._rolling, self._known = RollingWindow(spec.length), RollingWindow(spec.length)
 
-    def push(self, row: int, sample: NDArray[np.float32]) -> Window | None:
-        """Take the raw volume (voxels,) of ``row``, after the last one; give the window that it completes."""
-        self.screen.push(row, sample)
-        newest = self._rolling.push(row, sample)
-        if newest is None:
+    def push(
+        self, row: int, sample: NDArray[np.float32], nuisance: NDArray[np.float32] = NO_NUISANCE[0]
+    ) -> Window | None:
+        """Take the raw volume (voxels,) of ``row``, after the last one; give the window that it completes.
+
+        ``nuisance`` (k,) is what else is known of it, as `OnlineCleaner` says.
+        """
+        self.screen.push(row, sample, nuisance)
+        newest, known = self._rolling.push(row, sample), self._known.push(row, nuisance)
+        if newest is None or known is None:
             return None
         rows = newest[0]
-        values = self.screen.cleaner.standardise(*newest)
+        values = self.screen.cleaner.standardise(*newest, known[1])
         np.clip(values, -LIMIT, LIMIT, out=values)
         believed = [k for k, r in enumerate(rows) if self.screen.believed(r)]
         nearest = [min(believed, key=lambda b: abs(b - k), default=k) for k in range(len(rows))]
@@ -144,18 +155,20 @@ class OnlineWindows:
 
 
 def online_windows(
-    series: NDArray[np.float32], cleaning: Cleaning, tr: float, spec: WindowSpec, starts: Sequence[int]
-) -> NDArray[np.float32]:
-    """The same windows (n, voxels, length) as `OnlineWindows` gives them.
+    series: NDArray[np.float32], cleaning: Cleaning, tr: float, spec: WindowSpec, starts: Sequence[int],
+    nuisance: NDArray[np.float32] | None = None, earlier: Earlier | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
+    """The same windows (n, voxels, length) as `OnlineWindows` gives them; ``nuisance`` (volumes, k).
 
     Raises ValueError for a window that leaves the run.
     """
     n_rows, n_voxels = series.shape
     wanted = _inside(starts, spec, n_rows)
-    online = OnlineWindows(cleaning, n_rows, n_voxels, tr, spec)
+    known = np.zeros((n_rows, 0), np.float32) if nuisance is None else nuisance
+    online = OnlineWindows(cleaning, n_rows, n_voxels, tr, spec, known.shape[1], earlier)
     windows = np.empty((len(wanted), n_voxels, spec.length), np.float32)
-    for row, sample in enumerate(series):
-        newest = online.push(row, sample)
+    for row, (sample, beside) in enumerate(zip(series, known, strict=True)):
+        newest = online.push(row, sample, beside)
         if newest is not None and (here := wanted == newest.rows.start).any():
             windows[here] = newest.values
     return windows

@@ -101,7 +101,11 @@ def secret_pictures(rule: str, shared: Collection[str], held: Collection[str], f
 
 def time_resolved_runs(names: Sequence[str], seed: int = 0) -> list[str]:
     """The test runs: those 45 in 480 (at least one) whose digests come first, in the order of their names."""
-    count = max(1, round(len(names) * TEST_RUNS / ALL_RUNS))
+    return drawn(names, max(1, round(len(names) * TEST_RUNS / ALL_RUNS)), seed)
+
+
+def drawn(names: Collection[str], count: int, seed: int = 0) -> list[str]:
+    """Those ``count`` names whose digests come first, in their own order."""
     return sorted(sorted(names, key=lambda name: _rank(seed, name))[:count])
 
 

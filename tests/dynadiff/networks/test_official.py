@@ -208,4 +208,4 @@ def test_an_imported_decoder_is_judged_on_shared_pictures_without_a_list(
 ) -> None:
     torch.save(released.state(), tmp_path / "sub01.bin")
     import_official(tmp_path / "sub01.bin", base, ANN, tmp_path / "out")
-    assert load_held_out(tmp_path / "out") == (HeldOut("standard", 0, None, ("01",), None), None)
+    assert load_held_out(tmp_path / "out") == (HeldOut("standard", 0, None, ("01",), None), {})

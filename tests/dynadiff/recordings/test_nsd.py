@@ -88,6 +88,29 @@ def test_the_mask_is_what_lies_above_zero(tree: Path) -> None:
         np.testing.assert_array_equal(NSD(tree).mask(subject), nsdgeneral(shape) == 1)
 
 
+def test_the_brain_is_known_where_the_copy_has_its_mask(tree: Path) -> None:
+    assert NSD(tree).brain(1) is None
+    roi = next(path for path in tree.rglob("nsdgeneral.nii.gz") if "subj01" in str(path))
+    brain = np.ones(SHAPES[1], np.int16)
+    brain[0] = 0
+    nib.save(nib.Nifti1Image(brain, np.diag([1.8, 1.8, 1.8, 1])), roi.parents[1] / "brainmask.nii.gz")
+    np.testing.assert_array_equal(NSD(tree).brain(1), brain > 0)
+
+
+def test_motion_is_six_numbers_a_volume(tree: Path) -> None:
+    assert NSD(tree).motion(1, 1, 1) is None
+    moved = np.random.default_rng(0).normal(0, 1, (226, 6)).astype(np.float32)
+    series = next(path for path in tree.rglob("timeseries_session01_run01.nii.gz") if "subj01" in str(path))
+    path = series.parents[1] / "motion" / "motion_session01_run01.tsv"
+    path.parent.mkdir()
+    np.savetxt(path, moved, delimiter="\t")
+    np.testing.assert_allclose(NSD(tree).motion(1, 1, 1), moved, rtol=1e-6)
+    for wrong in ("1\t2\n", "one\n", "nan\t" * 5 + "nan\n"):
+        path.write_text(wrong)
+        with pytest.raises(UserError, match="six numbers"):
+            NSD(tree).motion(1, 1, 1)
+
+
 def test_a_mask_of_another_shape_is_refused(func: Path, tmp_path: Path) -> None:
     write_run(func, 1, 1, some_design(1), (3, 3, 3))
     nsd = NSD(tmp_path)

@@ -191,6 +191,9 @@ def test_of_the_future_the_planned_length_alone_is_known(cleaning: Cleaning) -> 
 # is a decision. None of them scores anything that is called online.
 WHOLE_RUN = {
     "dynadiff/signal/windows.py": "cuts them",
+    "dynadiff/signal/components.py": "noise components are learnt from earlier runs, which are over",
+    "dynadiff/studies/causal/cleaners.py": "parity with them, and training on them, are what the study compares",
+    "dynadiff/studies/causal/runs.py": "chooses the localizer's voxels by the whole run, for every cleaner alike",
     "dynadiff/trials/source.py": "keeps them beside the online ones, for training",
     "dynadiff/trials/prepare.py": "writes them beside the online ones, for training",
     "dynadiff/evaluation/betas.py": "betas have no run; both kinds are the same array",
