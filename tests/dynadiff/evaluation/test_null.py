@@ -35,7 +35,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dynadiff.evaluation.columns.DRAWS", 20)
         patch.setattr(run, "has_lite0", lambda: False)  # it looks at 224 pixels, which takes seconds
-        return run.run_evaluation(run.Asked([home / "model"], lambda *_: home / "tree", How()))
+        return run.run_evaluation(run.Asked([home / "model"], lambda *_: home / "tree", How()))[0]
 
 
 def test_no_decoder_is_above_chance_in_any_metric(found: Evaluation) -> None:
