@@ -57,6 +57,11 @@ def smooth_fields(rng: np.random.Generator, n: int, shape: Shape, sigma: float) 
     return np.asarray(scaled, np.float32)
 
 
+def uneven_fields(rng: np.random.Generator, n: int, shape: Shape) -> Field:
+    """Random maps (n, x, y, z) of unit variance, half of it between regions and half between neighbours."""
+    return (smooth_fields(rng, n, shape, 2.5) + smooth_fields(rng, n, shape, 0.6)) / np.float32(np.sqrt(2))
+
+
 def make_head(rng: np.random.Generator, shape: Shape) -> Head:
     """An ellipsoid with white matter, ventricles and a cortex whose back is the visual region."""
     x, y, z = _coordinates(shape)

@@ -24,7 +24,7 @@ from dynadiff.base.files import atomic, locked, sweep, unfinished
 from dynadiff.phantom.design import Design, design
 from dynadiff.phantom.head import Shape
 from dynadiff.phantom.scenes import draw, scene
-from dynadiff.phantom.subject import SHAPES, VERSION, Noise, Phantom
+from dynadiff.phantom.subject import RESPONSE, SHAPES, VERSION, Phantom
 from dynadiff.recordings.nsd_facts import IMAGES, REPEATS, SESSIONS, TASK_RUNS, TR, file_runs
 
 VOXEL_MM = 1.8
@@ -94,7 +94,7 @@ def write_tree(
         for file_run, task_run in file_runs(subject, session).items()
         if task_run in runs or task_run == 0
     ]
-    plan, noise = design(seed), Noise(response=0.0) if null else Noise()
+    plan, response = design(seed), 0.0 if null else RESPONSE
     ids = np.unique(np.concatenate([plan.file_rows(*run) for run in wanted]))
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def write_tree(
             sweep(root)
             _write_experiment(root, seed, null)
             write_pictures(root, ids[ids > 0], progress)
-            _write_runs(root, wanted, seed, lambda one: Phantom(one, seed, shapes[one], noise), progress)
+            _write_runs(root, wanted, seed, lambda one: Phantom(one, seed, shapes[one], response=response), progress)
     except OSError as error:
         raise UserError(
             f"the phantom cannot be written to {root} ({error.strerror or error}): "

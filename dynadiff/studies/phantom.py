@@ -1,7 +1,7 @@
 """Is the phantom as hard as the real thing? Its tSNR, the colour of its noise, how well a ridge decoder does.
 
 Knows phantom trees, whose pictures it draws again by number; knows no neural network. The yardstick on real
-data is single-trial identification by ridge regression from NSD, 50-way top-1 near 75 %.
+data is single-trial identification among 50: 76 % offline at 3 T as rtMindEye reports, 62 % re-scored, each ±12.
 """
 
 from collections.abc import Collection

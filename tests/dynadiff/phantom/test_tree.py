@@ -16,7 +16,7 @@ from scipy.io import loadmat
 from dynadiff.base.errors import UserError
 from dynadiff.phantom.design import design
 from dynadiff.phantom.scenes import draw, scene
-from dynadiff.phantom.subject import Noise, Phantom
+from dynadiff.phantom.subject import Phantom
 from dynadiff.phantom.tree import STIMULI, cache_root, ensure_phantom, stored_ids, write_tree
 from dynadiff.recordings.nsd import NSD
 
@@ -215,7 +215,7 @@ def test_what_nsd_has_not_is_refused_before_anything_is_written(
 
 def test_a_null_tree_says_so_and_no_picture_moves_its_volumes(tree: Path, tmp_path: Path) -> None:
     write_tree(tmp_path / "null", [1], [1], [1], shapes=SMALL, null=True)
-    quiet = Phantom(1, shape=SMALL[1], noise=Noise(response=0)).run(1, 1)
+    quiet = Phantom(1, shape=SMALL[1], response=0.0).run(1, 1)
     assert np.array_equal(np.asarray(nib.load(tmp_path / "null" / SERIES).dataobj), quiet)
     assert not np.array_equal(np.asarray(nib.load(tree / SERIES).dataobj), quiet)
     assert "null phantom" in (tmp_path / "null" / "README.txt").read_text()
