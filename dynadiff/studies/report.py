@@ -40,7 +40,7 @@ def print_phantom(root: Path, subject: int) -> None:
     table = Table("quantity", "phantom", "meant to match", title=f"subject {subject}, {found.voxels} voxels")
     table.add_row("tSNR, median over nsdgeneral", f"{found.tsnr:.0f}", "60-110 (73 studyforrest, 104 Haxby)")
     table.add_row("tSNR, median over the brain", f"{found.tsnr_brain:.0f}", "")
-    table.add_row("noise autocorrelation, 1 volume apart", f"{found.lag1:.2f}", "0.12 at 2 s (studyforrest), 0.30 at 2.5 s (Haxby)")
+    table.add_row("noise autocorrelation, 1 volume apart", f"{found.lag1:.2f}", "0.12 at 2 s, 0.30 at 2.5 s in the two")
     ridge, shuffled = found.ridge, found.shuffled
     top1 = f"{100 * ridge.top1:.1f} % [{100 * ridge.top1_ci95[0]:.1f}, {100 * ridge.top1_ci95[1]:.1f}]"
     table.add_row("50-way top-1, ridge, single trial", top1, "60-78 %: rtMindEye offline, 3 T, 76, re-scored 62, ±12")
