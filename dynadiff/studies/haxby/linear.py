@@ -22,6 +22,8 @@ Numbers = NDArray[np.int64]
 PENALTIES = tuple(np.logspace(-4, 4, 17).tolist())  # of ridge, a feature: times their number it is scikit-learn's alpha
 SHRINKAGES = tuple((1 / (1 + np.logspace(3, -3, 13))).tolist())  # of LDA: 0.001 to 0.999, even in their odds
 
+LEAST = 1e-12  # what rounding leaves of numbers around 1
+
 
 @dataclass(frozen=True, eq=False)
 class Discriminants:
@@ -125,7 +127,7 @@ def shrunk_lda(x: Floats, shown: Numbers, categories: int, shrinkages: tuple[flo
     member = (shown[:, None] == np.arange(categories)) / np.maximum(counts, 1)
     means = member.T @ x
     within = x - means[shown]
-    variance = np.square(within).sum() / (n * f)
+    variance = max(np.square(within).sum() / (n * f), LEAST)  # 0 where windows of a category are all the same
     values, vectors = eigh(within @ within.T)
     rotated = vectors.T @ (within @ means.T)
     with np.errstate(divide="ignore"):
@@ -140,9 +142,9 @@ def shrunk_lda(x: Floats, shown: Numbers, categories: int, shrinkages: tuple[flo
 
 
 def _standard(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (f,) and standard deviation (f,) over windows."""
-    scale = features.std(axis=0)
-    return features.mean(axis=0), np.where(scale > 0, scale, 1)
+    """Mean (f,) and standard deviation (f,) over windows; 1 for a feature that varies by no more than rounding."""
+    centre, scale = features.mean(axis=0), features.std(axis=0)
+    return centre, np.where(scale > LEAST * np.abs(centre), scale, 1)
 
 
 _RIDGE, _LDA = partial(ridge_classifiers, penalties=PENALTIES), partial(shrunk_lda, shrinkages=SHRINKAGES)

@@ -28,7 +28,7 @@ def print_figures(found: Figures) -> None:
         table.add_row(name, *(_share(row[unit]) for unit in UNITS), *_leads(found.ahead.get(name)))
     console = Console(width=160)
     console.print(table)
-    console.print(found.says, highlight=False)
+    console.print(found.says, highlight=False, soft_wrap=True)
 
 
 def _share(found: Level) -> str:
@@ -42,4 +42,4 @@ def _leads(ahead: Mapping[str, Ahead] | None) -> tuple[str, ...]:
 
 
 def _lead(a: Ahead) -> str:
-    return f"{100 * a.mean:+.1f} [{100 * a.low:+.1f}, {100 * a.high:+.1f}], p {a.p:.3f}"
+    return f"{100 * a.mean:+.1f} [{100 * a.low:+.1f}, {100 * a.high:+.1f}], p {a.p:.4f}"
