@@ -28,10 +28,9 @@ OTHER = "LDA"
 def fold(run: str, blocks: Sequence[int], shown: Sequence[int], scores: dict[str, NDArray[np.float64]]) -> Fold:
     count = next(iter(scores.values())).shape[1]
     rows = {who: tuple(map(tuple, values.tolist())) for who, values in scores.items()}
-    who = [*scores]
-    return Fold(
-        run, tuple("abcdefgh"[:count]), tuple(blocks), tuple(shown), rows, dict.fromkeys(who[1:], 0.5), "", {"named by": who}
-    )  # fmt: skip
+    who, categories = [*scores], tuple("abcdefgh"[:count])
+    strengths = dict.fromkeys(who[1:], 0.5)
+    return Fold(run, categories, tuple(blocks), tuple(shown), rows, strengths, "", {"named by": who})
 
 
 def judged(run: str, hits: dict[str, NDArray[np.bool_]]) -> Fold:
@@ -58,7 +57,9 @@ def test_intervals_are_those_of_runs_where_a_run_is_right_or_wrong_as_a_whole() 
     found = accuracy(folds, PAINTED, "windows")
     assert found.mean == 0.5
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 12), rel=0.15)
-    low, high = bootstrap_ci(hits.ravel().astype(float), [str(k) for k in range(hits.size)])  # windows, as if independent
+    low, high = bootstrap_ci(
+        hits.ravel().astype(float), [str(k) for k in range(hits.size)]
+    )  # windows, as if independent
     assert found.high - found.low > 4 * (high - low)
 
 
