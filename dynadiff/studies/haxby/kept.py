@@ -20,7 +20,7 @@ from dynadiff.base.files import atomic, file_digest
 
 PAINTED = "Dynadiff's pictures"
 NOTE, MODEL = "choices.json", "model.json"
-VERSIONS = Versions()  # of scores/fold-NN.json
+VERSIONS = Versions()  # of scores/fold-NN.json, and of haxby.json, which nothing reads
 Rows = tuple[tuple[float, ...], ...]  # (n, categories)
 
 

@@ -36,14 +36,14 @@ from dynadiff.studies.haxby_slice import haxby_to_bids
 Say = Callable[[str], None]
 
 
-def print_haxby(data: Path, out: Path, say: Say) -> None:
+def print_haxby(data: Path, out: Path, say: Say, paint: Paint = painted) -> None:
     """Run what is missing of the twelve folds in OUT/haxby, print the table, and write it as OUT/haxby/haxby.json."""
     home = out / "haxby"
     if not (home / "bids").exists():
         haxby_to_bids(data, home / "bids")
     runs = bids_runs(home / "bids", "1")
     mask = read_mask(home / "bids" / "sub-1_mask.nii.gz", runs[0].shape)
-    found = figures(run_folds(runs, mask, home, say))
+    found = figures(run_folds(runs, mask, home, say, paint))
     print_figures(found)
     write_figures(found, home / "haxby.json")
     say(f"these figures: {home}/haxby.json\nevery window's scores: {home}/scores")

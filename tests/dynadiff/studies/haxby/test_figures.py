@@ -105,7 +105,8 @@ def test_chance_deals_the_categories_of_a_run_among_its_blocks() -> None:
     assert dealt_level([one], PAINTED, "windows") == np.quantile(deals, 0.95) == 0.5
     always = fold("run", range(4), range(4), {PAINTED: np.tile([0.0, 1, 0, 0], (4, 1))})
     assert dealt_level([always], PAINTED, "blocks") == 0.25  # a run shows each category as often, whatever is dealt
-    long = fold("run", [0, 0, 0, 1], [0, 0, 0, 1], {PAINTED: np.eye(2)[[0, 0, 0, 1]]})
+    half = np.repeat([0, 1], 9)
+    long = fold("run", half.tolist(), half.tolist(), {PAINTED: np.eye(2)[half]})
     assert dealt_level([long], PAINTED, "windows") == 1  # windows of a block are dealt together: all right or none
     many = [judged(f"run-{k}", {PAINTED: np.ones(8, np.bool_)}) for k in range(12)]
     assert 0.27 < dealt_level(many, PAINTED, "windows") < 0.34  # 1/4, and 1.64 standard deviations of 96 blocks

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from dynadiff.studies.haxby.fold import TRAINING, Material, material, name_windo
 from dynadiff.studies.haxby.kept import PAINTED, Fold, load_fold, save_fold  # noqa: E402
 from dynadiff.studies.haxby.linear import OPPONENTS, Classifier, fit  # noqa: E402
 from dynadiff.studies.haxby.report import print_figures  # noqa: E402
-from dynadiff.studies.haxby.study import run_folds, write_figures  # noqa: E402
+from dynadiff.studies.haxby.study import print_haxby, run_folds, write_figures  # noqa: E402
 
 # Blocks as long as a window and two volumes.
 SHAPE, ROWS, BLOCKS = (3, 3, 2), 60, ((6, "face"), (20, "cat"), (34, "shoe"), (48, "face"))
@@ -247,3 +248,38 @@ def test_a_fold_is_read_as_it_was_written(tmp_path: Path) -> None:
     fold = run(tmp_path, Painter())[0]
     save_fold(fold, tmp_path / "again.json")
     assert load_fold(tmp_path / "again.json") == fold
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The runs in the layout of the reduction."""
+    folder = tmp_path / "slice"
+    folder.mkdir()
+    for name in ("ATTRIBUTION.txt", "LICENSE-PyMVPA.txt"):
+        (folder / name).write_text("whose they are\n")
+    nib.save(nib.Nifti1Image(MASK.astype(np.int16), np.eye(4)), folder / "mask.nii.gz")
+    for number in range(3):
+        here = folder / "runs" / f"run-{number + 1:03d}"
+        here.mkdir(parents=True)
+        image = nib.Nifti1Image(np.moveaxis(bold(number), 0, -1).astype(np.int16), np.eye(4))
+        image.header.set_zooms((3.1, 3.75, 3.75, 2.5))
+        image.header.set_xyzt_units("mm", "sec")
+        nib.save(image, here / "bold_1slice.nii.gz")
+        rows = (f"{2.5 * row}\t17.5\t{category}" for row, category in BLOCKS)
+        (here / "bold_events.tsv").write_text("\n".join(("onset\tduration\ttrial_type", *rows)) + "\n")
+    return folder
+
+
+def test_from_the_recording_to_the_table(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    painter = Painter()
+    print_haxby(source, tmp_path / "out", said.append, painter)
+    assert painter.asked == [0, 1, 2]
+    assert [line.split(":")[0] for line in said[:3]] == ["haxby 1/3", "haxby 2/3", "haxby 3/3"]
+    table, written = capsys.readouterr().out, (tmp_path / "out" / "haxby" / "haxby.json").read_bytes()
+    for folder in (tmp_path / "out" / "haxby").glob("fold-*"):
+        shutil.rmtree(folder)
+    print_haxby(source, tmp_path / "out", said.append, painter)
+    assert painter.asked == [0, 1, 2]
+    assert capsys.readouterr().out == table
+    assert (tmp_path / "out" / "haxby" / "haxby.json").read_bytes() == written
