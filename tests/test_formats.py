@@ -17,6 +17,7 @@ from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Manifest
 from dynadiff.evaluation.scored import load_evaluation
 from dynadiff.recordings.masks import MASK, save_mask
+from dynadiff.studies.haxby.kept import load_fold
 from dynadiff.trials.prepare import prepare
 from dynadiff.trials.store import VERSIONS, Plan, StoredRun, open_store
 from realtime.feed.recording import Recording
@@ -149,6 +150,13 @@ def test_a_version_yet_to_come_is_refused_in_one_sentence(name: str, read: Calla
         read(old)
 
 
+def test_a_fold_of_the_first_version_has_what_it_had() -> None:
+    fold, said = load_fold(OLD / "fold-1.json"), json.loads((OLD / "fold-1.json").read_text())
+    assert json.loads(write_document(fold)) == {key: value for key, value in said.items() if key != "version"}
+    assert fold.categories[fold.shown[0]] == "face"
+    assert len(fold.scores["Dynadiff's pictures"]) == 2
+
+
 def test_a_store_that_a_newer_version_began_is_not_gone_on_with(tmp_path: Path) -> None:
     plan = read_document(VERSIONS.current((OLD / "plan-1.json").read_bytes(), "plan.json"), Plan)
     shutil.copyfile(OLD / "plan-1.json", tmp_path / "plan.json")
@@ -163,6 +171,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
     from dynadiff.engines import contract
     from dynadiff.evaluation import scored
     from dynadiff.networks import model_folder
+    from dynadiff.studies.haxby import kept
     from dynadiff.trials import store
     from realtime.feed import recording
     from realtime.records import resume
@@ -176,6 +185,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
         "dynadiff/trials/store.py": store.VERSIONS.newest,
         "realtime/records/resume.py": resume.VERSIONS.newest,
         "dynadiff/evaluation/scored.py": scored.VERSIONS.newest,
+        "dynadiff/studies/haxby/kept.py": kept.VERSIONS.newest,
         "realtime/feed/recording.py": recording.VERSION,
     }
     assert told == known
@@ -183,6 +193,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
         "model-1.json",
         "model-2.json",
         "scores-1.json",
+        "fold-1.json",
         "engine-1.json",
         "store-1.json",
         "run-1.json",

@@ -116,11 +116,11 @@ def study(
     elif name == "causal":
         _causal(root, whose, data, out / name, quick)
     elif name in RECORDED and data is not None:
-        from dynadiff.studies.haxby import print_haxby
+        from dynadiff.studies.haxby.study import print_haxby
         from dynadiff.studies.miyawaki import print_miyawaki
 
         if name == "haxby":
-            print_haxby(data, out)
+            print_haxby(data, out, say)
         else:
             print_miyawaki(data, out, quick)
     else:

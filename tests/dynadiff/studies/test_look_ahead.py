@@ -24,8 +24,8 @@ from dynadiff.recordings.masks import mask_digest  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.recordings.run import Event, Run  # noqa: E402
 from dynadiff.signal.cleaning import Cleaning  # noqa: E402
-from dynadiff.studies import haxby  # noqa: E402
 from dynadiff.studies.ablations import study_named  # noqa: E402
+from dynadiff.studies.haxby import fold as haxby  # noqa: E402
 from dynadiff.studies.phantom import load_trials  # noqa: E402
 from dynadiff.studies.running import held_out_trials, prepare_stores  # noqa: E402
 from dynadiff.trials.source import collect  # noqa: E402
@@ -77,14 +77,16 @@ def fold(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_left_out_run_is_painted_and_classified_window_by_window(fold: Path) -> None:
-    """What stands for each window in the table of Haxby's slice: categories read off the pictures, and a classifier."""
+    """What stands for each window in the table of Haxby's slice: categories read off the pictures, and classifiers."""
     others = [a_run(number, bold(number)) for number in (1, 2)]
     last = last_rows()
 
     def emit(acquired: Acquired) -> Iterator[Emission]:
-        found = haxby.run_fold([a_run(0, stacked(acquired)), *others], MASK, 0, fold)
+        runs = [a_run(0, stacked(acquired)), *others]
+        found = haxby.name_windows(haxby.material(runs, MASK, 0), fold, haxby.painted)
         yield from zip(last, ["category painted"] * len(last), found.painted, strict=True)
-        yield from zip(last, ["category classified"] * len(last), found.classified, strict=True)
+        for name, scores in found.classified.items():
+            yield from zip(last, [f"category by {name}"] * len(last), scores, strict=True)
 
     check_no_look_ahead(emit, by_row(bold(0)), FEW, after=[last[1], last[4]])
 
