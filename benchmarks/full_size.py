@@ -49,11 +49,11 @@ def model_of(*parts: str) -> Any:
     import torch
 
     from dynadiff.networks.adapters import add_lora
-    from dynadiff.networks.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
     from dynadiff.networks.model import Model, ModelConfig
     from dynadiff.recordings.nsd_facts import TR
     from dynadiff.signal.cleaning import Cleaning
     from dynadiff.signal.windows import WindowSpec
+    from exporters.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
 
     made = []
     for part, random in (("brain", random_brain), ("step", random_unet), ("decoder", random_vae)):

@@ -11,8 +11,8 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynadiff.networks.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
 from dynadiff.networks.sampling import Render, Step
+from exporters.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, cross_attentions, tabulate_time
 
 TRAIN_STEPS = 1000
