@@ -120,7 +120,7 @@ def onnx_half(folder: Path, name: str) -> Facts:
 
 def audit(folder: Path, _: str) -> Facts:
     """The largest half-precision values on the way from a random window to a picture, in two steps."""
-    from dynadiff.engines.contract import Sampler
+    from dynadiff.engines.choice import Sampler
     from dynadiff.engines.torch import manifest_of
     from exporters.precision import audit, report
 

@@ -18,10 +18,10 @@ from dynadiff.base.random import initial_noise
 from dynadiff.evaluation.baselines import ridge
 from dynadiff.evaluation.betas import paint_betas
 from dynadiff.evaluation.report import print_pixel_scores
+from dynadiff.networks.choices import Sampling
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import encode_pictures
 from dynadiff.networks.sampling import paint
-from dynadiff.networks.schedule import Sampling
 from dynadiff.scores.pixels import pixel_scores
 from dynadiff.studies.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
 from dynadiff.training.betas import betas_config, fit_betas

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynadiff.engines.contract import Sampler
+from dynadiff.engines.choice import Sampler
 from dynadiff.engines.open import open_decoder
 from realtime.decoding.decode import decode
 from realtime.decoding.options import Options

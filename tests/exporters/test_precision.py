@@ -58,7 +58,7 @@ def test_the_audit_names_what_every_network_reaches(half: tuple[Path, list[Reach
 def test_values_that_half_precision_does_not_hold_are_refused(
     least: Path, half: tuple[Path, list[Reach]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_graphs(model: object, folder: Path, how: object) -> None:
+    def write_graphs(model: object, folder: Path, how: object, manifest: object) -> None:
         for name in ("brain.onnx", "step.onnx", "decoder.onnx"):
             shutil.copy(half[0] / name, folder)
 

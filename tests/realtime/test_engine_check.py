@@ -12,7 +12,8 @@ from rich.console import Console
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines import parity as errors
-from dynadiff.engines.contract import MANIFEST, Manifest, Sampler
+from dynadiff.engines.choice import Sampler
+from dynadiff.engines.contract import MANIFEST, Manifest
 from dynadiff.engines.open import open_decoder
 from realtime import bench
 from realtime import engine_check as parity

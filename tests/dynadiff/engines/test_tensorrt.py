@@ -15,7 +15,8 @@ from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
 from dynadiff.engines import open as engines
-from dynadiff.engines.contract import MANIFEST, Encoded, Manifest, Sampler, paint
+from dynadiff.engines.choice import Sampler
+from dynadiff.engines.contract import MANIFEST, Encoded, Manifest, paint
 from dynadiff.engines.cuda import Cuda, Resident
 from dynadiff.engines.open import open_decoder
 from dynadiff.engines.tensorrt import ONE_GRAPH, TrtEngine, open_trt

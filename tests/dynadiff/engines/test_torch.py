@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from dynadiff.assets import EMBEDDED  # noqa: E402
 from dynadiff.base.random import initial_noise  # noqa: E402
-from dynadiff.engines.contract import Sampler, paint  # noqa: E402
+from dynadiff.engines.choice import Sampler  # noqa: E402
+from dynadiff.engines.contract import paint  # noqa: E402
 from dynadiff.engines.torch import open_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own tracer

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynadiff.engines.contract import Sampler
+from dynadiff.engines.choice import Sampler
 from dynadiff.engines.open import open_decoder
 from dynadiff.recordings.run import Event
 from dynadiff.scores.identification import correlations, two_way
