@@ -28,7 +28,7 @@ def quick(monkeypatch) -> None:
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     for module in (parity, bench):
-        monkeypatch.setattr(module, "open_decoder", partial(open_decoder, threads=1, sampler=Sampler(steps=2)))
+        monkeypatch.setattr(module, "open_decoder", partial(open_decoder, threads=1, sampler=Sampler(2, 5.0)))
 
 
 def test_the_embedded_engine_is_pytorch_to_the_rounding(realtime, quick, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_engines_agree_on_a_table_that_is_neither_even_nor_guided_alike() -> Non
 
 
 def test_two_neighbouring_latents_and_the_table_tell_the_noise_and_so_the_picture_in_the_making() -> None:
-    engine = open_decoder("onnx", EMBEDDED, 1, Sampler(steps=3)).engine
+    engine = open_decoder("onnx", EMBEDDED, 1, Sampler(3, 5.0)).engine
     window, noise = np.ones((1152, 6), np.float32), initial_noise(0, (12, 8, 8))
     encoded = engine.encode(window)
     latents = [noise[None]]
