@@ -208,7 +208,7 @@ def test_a_store_that_a_newer_version_began_is_not_gone_on_with(tmp_path: Path) 
 def test_the_page_tells_the_newest_version_of_each_format() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
-    from dynadiff.engines import contract
+    from dynadiff.engines import versions
     from dynadiff.evaluation import scored
     from dynadiff.networks import model_folder
     from dynadiff.studies.haxby import kept
@@ -221,7 +221,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
     told = {row.split("`")[-2]: int(row.split("|")[3]) for row in rows}
     known = {
         "dynadiff/networks/model_folder.py": model_folder.VERSIONS.newest,
-        "dynadiff/engines/contract.py": contract.VERSIONS.newest,
+        "dynadiff/engines/versions.py": versions.VERSIONS.newest,
         "dynadiff/trials/store.py": store.VERSIONS.newest,
         "realtime/records/resume.py": resume.VERSIONS.newest,
         "dynadiff/evaluation/scored.py": scored.VERSIONS.newest,

@@ -10,7 +10,6 @@ from dynadiff.networks.choices import (
     Sampling,
     Spacing,
     guidance_named,
-    guidance_of,
     spacing_named,
 )
 
@@ -38,12 +37,7 @@ class Sampler:
         try:
             if (self.steps, self.spacing, self.exact) == (None, None, False) and self.guidance is not None:
                 return replace(manifest, sampler=guided(table, self.guidance))
-            listed = tuple(row.timestep for row in table)
-            known = Sampling(
-                steps=len(table), guidance=guidance_of([row.guidance for row in table]),
-                spacing=listed if manifest.spacing == "listed" else manifest.spacing,
-            )  # fmt: skip
-            asked = self.of(known)
+            asked = self.of(manifest.sampling)
             table = ddim(schedule, asked.steps, asked.guidance, asked.spacing)
         except ValueError as error:
             raise UserError(f"the engine cannot sample so: {error}") from None
@@ -61,7 +55,7 @@ class Sampler:
             steps = len(spacing)
         guidance = known.guidance if self.guidance is None else self.guidance
         if isinstance(guidance, tuple) and self.guidance is None and steps != known.steps:
-            raise UserError("the engine's guidance differs from step to step: give --guidance with --steps")
+            raise UserError("guidance differs from step to step: give --guidance with --steps")
         try:
             return replace(known, steps=steps, guidance=guidance, spacing=spacing)
         except ValueError as error:

@@ -8,19 +8,20 @@ module imports no runtime.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.base.documents import Plain, Versions, read_document, read_part, write_document
+from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.engines.build import NETWORKS, SINGLE, Build
-from dynadiff.engines.sampler import Table, ddim, networks_of, spacing_of
-from dynadiff.networks.choices import guidance_of
+from dynadiff.engines.sampler import Table, networks_of, spacing_of
+from dynadiff.engines.versions import VERSIONS
+from dynadiff.networks.choices import Sampling, guidance_at, guidance_of
 from dynadiff.networks.schedule import Schedule
 from dynadiff.scores.identification import Features
 from dynadiff.signal.cleaning import Cleaning
@@ -75,44 +76,6 @@ def other_sampler(models: str) -> str:
 
 
 @dataclass(frozen=True)
-class _First:
-    """What a manifest of the first version said of sampling."""
-
-    steps: int
-    guidance: float
-    schedule: Schedule
-
-
-def _with_a_table(old: Plain) -> Plain:
-    """The first version had no table: it sampled by DDIM, steps evenly spaced and guided alike."""
-    said = read_part(write_document(old), _First)
-    if "sampler" in old:
-        raise ValueError("keys sampler")
-    kept = {key: value for key, value in old.items() if key not in ("steps", "guidance")}
-    return kept | {"sampler": [asdict(row) for row in ddim(said.schedule, said.steps, said.guidance)]}
-
-
-@dataclass(frozen=True)
-class _Second:
-    """What a manifest of the second version said of sampling."""
-
-    sampler: Table
-    schedule: Schedule
-    build: dict[str, Any] | None
-
-
-def _with_a_name(old: Plain) -> Plain:
-    """The second version did not name its timesteps, and had no network of one half beside a guided step."""
-    said = read_part(write_document(old), _Second)
-    if "spacing" in old or SINGLE in (said.build or {}).get("networks", ()):
-        raise ValueError("keys spacing, or a network that it had not")
-    return old | {"spacing": spacing_of(said.sampler, said.schedule)}
-
-
-VERSIONS = Versions((_with_a_table, _with_a_name))  # of engine.json
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What a decoder must know of an engine before it loads it; stored as ``engine.json`` in the engine's folder."""
 
@@ -141,6 +104,13 @@ class Manifest:
         """Of all steps; None where it differs from step to step."""
         guidance = guidance_of([row.guidance for row in self.sampler])
         return None if isinstance(guidance, tuple) else guidance
+
+    @property
+    def sampling(self) -> Sampling:
+        """The table as a choice; whether its coefficients are DDIM's it does not say."""
+        times = tuple(row.timestep for row in self.sampler)
+        guidance = guidance_of([row.guidance for row in self.sampler])
+        return Sampling("ddim", len(times), guidance, spacing=times if self.spacing == "listed" else self.spacing)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -185,9 +155,11 @@ class Manifest:
         manifest = read_document(VERSIONS.current(text, source), cls)
         if manifest.build is None:
             raise ValueError("it does not say how the engine was built")
-        known = range(manifest.schedule.train_steps)
-        if not manifest.sampler or any(row.timestep not in known for row in manifest.sampler):
-            raise ValueError("its sampler has no step, or one at a timestep that the schedule has not")
+        if not manifest.sampler:
+            raise ValueError("its sampler has no step")
+        times = tuple(row.timestep for row in manifest.sampler)
+        manifest.schedule.timesteps(len(times), times)  # that fall, and that it has
+        guidance_at(tuple(row.guidance for row in manifest.sampler), times)
         if manifest.spacing != spacing_of(manifest.sampler, manifest.schedule):
             raise ValueError(f"the timesteps of its sampler are not {manifest.spacing}")
         if SINGLE in manifest.networks and len(set(networks_of(manifest.sampler, manifest.networks))) < 2:

@@ -15,10 +15,11 @@ from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
 from dynadiff.engines.choice import Sampler, sampler_named
-from dynadiff.engines.contract import VERSIONS, Encoded, Manifest, paint
+from dynadiff.engines.contract import Encoded, Manifest, paint
 from dynadiff.engines.onnx import OnnxEngine
 from dynadiff.engines.open import open_decoder
 from dynadiff.engines.sampler import SamplingStep, ddim, guided, spacing_of, step_inputs
+from dynadiff.engines.versions import VERSIONS
 from dynadiff.networks.choices import Between, Sampling, guidance_at
 from dynadiff.networks.schedule import Schedule
 
