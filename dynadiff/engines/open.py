@@ -60,9 +60,9 @@ def _idle_halves(manifest: Manifest) -> str:
     """What an engine computes for nothing; "" where that is nothing."""
     rows = zip(manifest.sampler, manifest.evaluations, strict=True)
     idle = sum(row.guidance == 1 and evaluations > 1 for row, evaluations in rows)
-    return f"both halves at {idle} steps that need one, since it was exported without a network of one half" * bool(
-        idle
-    )
+    if not idle:
+        return ""
+    return f"both halves at {idle} steps that need one, since it was exported without a network of one half"
 
 
 def check_kind(kind: str) -> None:
