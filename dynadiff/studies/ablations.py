@@ -18,9 +18,9 @@ def _sessions(learnt: int) -> tuple[int, ...]:
 
 
 # Seconds of one core: 0.07 a step of the warm start, 0.6 one of diffusion, 120 to judge a model on its 683 trials. So a
-# condition takes about 4 min on two cores, and one of the ten of `SUBJECTS` 3 min. Windows are all cleaned online, as
-# those are that are judged.
-CHOICES = replace(PHANTOM, online=1.0, warm_start=1000, split="first-session")
+# condition takes about 4 min on two cores, and one of the ten of `SUBJECTS` 3 min. Windows that are learnt from are of
+# whole runs, as the preset has them; those that are judged are cleaned online.
+CHOICES = replace(PHANTOM, warm_start=1000, split="first-session")
 SHORTER = replace(CHOICES, warm_start=600, steps=200)
 QUICK = replace(CHOICES, warm_start=3, steps=3, batch=8, warmup=1, sampling_steps=4)
 QUICK_SESSIONS, QUICK_TRIALS = (1, 2), 64

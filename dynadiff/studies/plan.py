@@ -40,8 +40,8 @@ class Study:
     """Conditions in the order in which they are trained.
 
     Raises ValueError for two conditions of one name, for one that starts from a later one, for a comparison of a
-    condition that is not judged or in an unknown metric, for one that lacks the held-out session, and for windows that
-    are not those that are judged: cleaned online, all at one place.
+    condition that is not judged or in an unknown metric, for one that lacks the held-out session, and for windows or
+    a split that the others do not have.
     """
 
     name: str  # of its folder
@@ -63,8 +63,8 @@ class Study:
             if TEST_SESSION not in self.sessions_of(condition):
                 raise ValueError(f"{condition.name} lacks session {TEST_SESSION}, which is held out")
             own, base = self.choices_of(condition), self.choices
-            if own.online < 1 or (own.offset, own.length, own.split) != (base.offset, base.length, "first-session"):
-                raise ValueError(f"{condition.name} does not learn from windows such as are judged")
+            if own.division != replace(base.division, seed=own.seed) or own.split != "first-session":
+                raise ValueError(f"{condition.name} does not learn from windows such as the others do")
         judged = {condition.name for condition in self.conditions if self.judges(condition)}
         for c in self.comparisons:
             if not {c.above, c.below} <= judged or c.metric not in METRICS:

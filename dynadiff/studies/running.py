@@ -2,7 +2,7 @@
 
 What is done is kept in the study's folder, and a study that was interrupted goes on:
 
-    HOME/store/subjNN            the sessions that the study reads, cleaned online
+    HOME/store/subjNN            the sessions that the study reads, cleaned as wholes to learn from and online to judge
          latents                 of the pictures, computed once for all conditions
          CONDITION/condition.json   what it was begun with: it goes on with nothing else
                    model.json …     the model, in subject-NN where there are several subjects
@@ -11,6 +11,7 @@ What is done is kept in the study's folder, and a study that was interrupted goe
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from dynadiff.training.recipe import train_recipe
 from dynadiff.training.request import Recipe
 from dynadiff.trials.divide import divide, once
 from dynadiff.trials.prepare import prepare_subject, wanted_runs
-from dynadiff.trials.store import StoredTrials, open_store, store_home
+from dynadiff.trials.store import KINDS, StoredTrials, open_store, store_home
 
 NOTE, SCORES = "condition.json", "scores.npz"
 GENERATOR = EMBEDDED / "generator"
@@ -91,12 +92,12 @@ def prepare_stores(study: Study, root: Path, home: Path) -> None:
     spec = WindowSpec(study.choices.offset, study.choices.length)
     for subject, sessions in study.needs().items():
         keys, _ = wanted_runs(nsd, subject, sessions)
-        prepare_subject(nsd, subject, keys, store_home(home, subject), spec, ("online",), size)
+        prepare_subject(nsd, subject, keys, store_home(home, subject), spec, KINDS, size)
 
 
 def held_out_trials(study: Study, stores: Path) -> StoredTrials:
     """What all are judged on: one presentation of each picture of the held-out session, of the study's subject."""
-    how = study.choices.division
+    how = replace(study.choices.division, online=1.0)  # as they are served, whatever is learnt from
     trials = once(divide(open_store(store_home(stores, study.subject)), how).test, how.seed)
     return trials.chosen(np.arange(len(trials))[: study.trials])
 

@@ -46,7 +46,6 @@ TRAINING = Training(
     warmup=50,
     warm_start=400,
     anchor=0.1,
-    online=0.5,
     width=96,
     dropout=0.5,
     guidance=5.0,
@@ -95,11 +94,14 @@ def material(runs: Sequence[Run], mask: NDArray[np.bool_], left_out: int) -> Mat
 
 
 def name_windows(fold: Material, folder: Path, paint: Paint) -> Named:
-    """Scores of the left-out run's windows, cleaned online, by the pictures that are painted and by each opponent."""
+    """Scores of the left-out run's windows, cleaned online, by the pictures that are painted and by each opponent.
+
+    Both have learnt from windows of whole runs, which `dynadiff.studies.causal` found to be better for either.
+    """
     number = fold.categories.index
     shown, learnt = (np.array([number(t.categories[k]) for k in t.seen]) for t in (fold.test, fold.learn))
     found = {
-        name: fit(method, fold.learn.online, learnt, fold.learn.runs, len(fold.categories))
+        name: fit(method, fold.learn.offline, fold.learn.online, learnt, fold.learn.runs, len(fold.categories))
         for name, method in OPPONENTS.items()
     }
     classified = {name: classifier(fold.test.online) for name, classifier in found.items()}

@@ -64,20 +64,21 @@ class Classifier:
         return self.discriminants((self.method.features(windows) - self.centre) / self.scale)
 
 
-def fit(method: Method, windows: Floats, shown: Numbers, runs: Numbers, categories: int) -> Classifier:
+def fit(method: Method, windows: Floats, served: Floats, shown: Numbers, runs: Numbers, categories: int) -> Classifier:
     """Learn from windows (n, voxels, volumes) that show ``shown`` (n,), at the strength that ``chosen`` says.
 
-    Raises UserError where the windows are of one run, of which none can be left out.
+    ``served`` are the same windows as a live run has them: of these the strength is chosen. Raises UserError where the
+    windows are of one run, of which none can be left out.
     """
     features = method.features(windows)
-    which = chosen(method, features, shown, runs, categories)
+    which = chosen(method, features, method.features(served), shown, runs, categories)
     centre, scale = _standard(features)
     discriminants = method.solve((features - centre) / scale, shown, categories)[which]
     return Classifier(method, method.strengths[which], centre, scale, discriminants)
 
 
-def chosen(method: Method, features: Floats, shown: Numbers, runs: Numbers, categories: int) -> int:
-    """Which strength names most windows right, each run (n,) left out of learning in turn.
+def chosen(method: Method, features: Floats, served: Floats, shown: Numbers, runs: Numbers, categories: int) -> int:
+    """Which strength, learnt from ``features``, names most of ``served`` right, each run (n,) left out in turn.
 
     Of several that are equally good the strongest, which assumes least of the windows.
     """
@@ -87,9 +88,9 @@ def chosen(method: Method, features: Floats, shown: Numbers, runs: Numbers, cate
     for run in np.unique(runs):
         out = runs == run
         centre, scale = _standard(features[~out])
-        x = (features - centre) / scale
-        solved = method.solve(x[~out], shown[~out], categories)
-        right += [np.count_nonzero(found(x[out]).argmax(axis=1) == shown[out]) for found in solved]
+        solved = method.solve((features[~out] - centre) / scale, shown[~out], categories)
+        judged = (served[out] - centre) / scale
+        right += [np.count_nonzero(found(judged).argmax(axis=1) == shown[out]) for found in solved]
     return len(right) - 1 - int(right[::-1].argmax())
 
 

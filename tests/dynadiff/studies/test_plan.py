@@ -53,7 +53,7 @@ def test_the_choices_of_the_conditions_are_what_their_names_say() -> None:
     for trainable in ("lora", "cross-attention", "linear", "all", "none"):
         assert choices[f"trainable/{trainable}"] == replace(choices["brain/full"], trainable=trainable)
     assert len({c for name, c in choices.items() if name.startswith("subjects/")}) == 1
-    assert {c.online for c in choices.values()} == {1.0}
+    assert {c.online for c in choices.values()} == {0.0}
 
 
 def test_few_sessions_are_the_first_after_the_held_out_one() -> None:
@@ -108,9 +108,9 @@ BASE = STUDIES["brain"]
         ({"conditions": (Condition("full", ""),) * 2}, "names of their own"),
         ({"conditions": (Condition("full", "", pretrained="later"), Condition("later", ""))}, "not trained before it"),
         ({"conditions": (Condition("full", "", sessions=(2, 3)),)}, "lacks session 1"),
-        ({"conditions": (Condition("full", "", ("online=0.5",)),)}, "such as are judged"),
-        ({"conditions": (Condition("full", "", ("length=3",)),)}, "such as are judged"),
-        ({"conditions": (Condition("full", "", ("split=standard",)),)}, "such as are judged"),
+        ({"conditions": (Condition("full", "", ("online=0.5",)),)}, "such as the others"),
+        ({"conditions": (Condition("full", "", ("length=3",)),)}, "such as the others"),
+        ({"conditions": (Condition("full", "", ("split=standard",)),)}, "such as the others"),
         ({"conditions": (Condition("full", ""),)}, "cannot be compared"),
         ({"comparisons": (Comparison("full", "in", "beauty", ""),)}, "cannot be compared"),
         ({"subject": 2}, "cannot be compared"),

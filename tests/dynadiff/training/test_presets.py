@@ -30,7 +30,7 @@ def test_the_released_preset_differs_from_the_paper_where_the_release_does() -> 
 def test_the_phantom_preset_is_what_the_shipped_decoder_was_trained_with() -> None:
     phantom = PRESETS["phantom"]
     assert (phantom.steps, phantom.batch, phantom.lr, phantom.weight_decay, phantom.warmup) == (400, 64, 1e-4, 0.05, 50)
-    assert (phantom.warm_start, phantom.anchor, phantom.online) == (1500, 0.1, 0.5)
+    assert (phantom.warm_start, phantom.anchor, phantom.online) == (1500, 0.1, 0.0)
     assert (phantom.width, phantom.dropout, phantom.guidance, phantom.precision) == (256, 0.4, 5.0, "bf16")
 
 

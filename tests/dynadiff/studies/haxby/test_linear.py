@@ -88,20 +88,24 @@ def test_strengths_span_decades() -> None:
 
 @pytest.mark.parametrize("name", OPPONENTS)
 def test_runs_left_out_choose_standardised_by_the_others(name: str) -> None:
-    """The same by scikit-learn, run by run; the weakest, which names what is learnt from best, is seldom chosen."""
+    """The same by scikit-learn, run by run, of windows as served.
+
+    The weakest, which names what is learnt from best, is seldom chosen.
+    """
     method, picked = OPPONENTS[name], []
     for seed in range(4):
         windows, shown, runs = data(seed, 0.4)
-        features, right = method.features(windows), []
+        rough = np.random.default_rng(seed).standard_normal(windows.shape)
+        features, served, right = method.features(windows), method.features(windows + 0.5 * rough), []
         for strength in method.strengths:
             hits = 0
             for run in range(RUNS):
                 out = runs == run
                 learner = learners(name, strength, features.shape[1]).fit(features[~out], shown[~out])
-                hits += int((learner.predict(features[out]) == shown[out]).sum())
+                hits += int((learner.predict(served[out]) == shown[out]).sum())
             right.append(hits)
         best = max(k for k, hits in enumerate(right) if hits == max(right))
-        picked.append(chosen(method, features, shown, runs, CATEGORIES))
+        picked.append(chosen(method, features, served, shown, runs, CATEGORIES))
         assert picked[-1] == best
     assert max(picked) > 0
 
@@ -110,7 +114,7 @@ def test_runs_left_out_choose_standardised_by_the_others(name: str) -> None:
 def test_what_is_fitted_is_scikit_learns_at_the_strength_chosen(name: str) -> None:
     windows, shown, runs = data(1, 0.4)
     learn = runs != 2
-    found = fit(OPPONENTS[name], windows[learn], shown[learn], runs[learn], CATEGORIES)
+    found = fit(OPPONENTS[name], windows[learn], windows[learn], shown[learn], runs[learn], CATEGORIES)
     x, z = (OPPONENTS[name].features(windows[part]) for part in (learn, ~learn))
     theirs = learners(name, found.strength, x.shape[1]).fit(x, shown[learn]).decision_function(z)
     np.testing.assert_allclose(found(windows[~learn]), theirs, rtol=1e-6, atol=1e-8 * np.abs(theirs).max())
@@ -120,7 +124,7 @@ def accuracy(name: str, windows: NDArray[np.float64], shown: NDArray[np.int64], 
     right = []
     for run in range(RUNS):
         out = runs == run
-        found = fit(OPPONENTS[name], windows[~out], shown[~out], runs[~out], CATEGORIES)
+        found = fit(OPPONENTS[name], windows[~out], windows[~out], shown[~out], runs[~out], CATEGORIES)
         right += (found(windows[out]).argmax(axis=1) == shown[out]).tolist()
     return float(np.mean(right))
 
@@ -145,10 +149,10 @@ def test_of_equally_good_strengths_the_strongest_is_chosen(name: str) -> None:
     _, shown, runs = data(0, 0.0)
     windows = patterns[shown] + 1e-3 * np.random.default_rng(1).standard_normal((len(shown), 20, 3))
     for told in (windows, np.full_like(windows, 0.1)):
-        found = fit(OPPONENTS[name], told, shown, runs, CATEGORIES)
+        found = fit(OPPONENTS[name], told, told, shown, runs, CATEGORIES)
         assert found.strength == OPPONENTS[name].strengths[-1]
         assert np.isfinite(found(told)).all()
-    right = fit(OPPONENTS[name], windows, shown, runs, CATEGORIES)(windows).argmax(axis=1) == shown
+    right = fit(OPPONENTS[name], windows, windows, shown, runs, CATEGORIES)(windows).argmax(axis=1) == shown
     assert right.all()
 
 
@@ -157,7 +161,7 @@ def test_voxels_that_never_vary_and_categories_of_one_run_break_nothing(name: st
     windows, shown, runs = data(0, 1.5)
     windows[:, 3] = 0.1  # of which sums are not exact
     shown[(runs > 0) & (shown == 2)] = 1  # left out with run 0, the third category is not learnt
-    found = fit(OPPONENTS[name], windows, shown, runs, CATEGORIES)
+    found = fit(OPPONENTS[name], windows, windows, shown, runs, CATEGORIES)
     assert np.isfinite(found(windows)).all()
     other = windows.copy()
     other[:, 3] = 1e6
@@ -168,7 +172,7 @@ def test_voxels_that_never_vary_and_categories_of_one_run_break_nothing(name: st
 def test_one_run_leaves_none_out() -> None:
     windows, shown, runs = data(0, 1.5)
     with pytest.raises(UserError, match="add runs"):
-        fit(OPPONENTS["LDA on their mean"], windows, shown, 0 * runs, CATEGORIES)
+        fit(OPPONENTS["LDA on their mean"], windows, windows, shown, 0 * runs, CATEGORIES)
 
 
 def test_on_the_real_slice_they_are_well_above_chance(tmp_path: Path) -> None:
@@ -181,6 +185,6 @@ def test_on_the_real_slice_they_are_well_above_chance(tmp_path: Path) -> None:
         right = []
         for run in range(12):
             out = trials.runs == run
-            found = fit(OPPONENTS[name], trials.online[~out], shown[~out], trials.runs[~out], 8)
+            found = fit(OPPONENTS[name], trials.offline[~out], trials.online[~out], shown[~out], trials.runs[~out], 8)
             right.append(np.mean(found(trials.online[out]).argmax(axis=1) == shown[out]))
-        assert 0.40 < np.mean(right) < 0.50  # 42.4 % and 45.6 % when this was written
+        assert 0.40 < np.mean(right) < 0.65

@@ -124,7 +124,7 @@ def test_a_fold_keeps_what_was_shown_and_every_score(tmp_path: Path) -> None:
     one = material(RUNS, MASK, 1)
     learnt = np.array([NAMES.index(one.learn.categories[k]) for k in one.learn.seen])
     for name, method in OPPONENTS.items():
-        found = fit(method, one.learn.online, learnt, one.learn.runs, 3)
+        found = fit(method, one.learn.offline, one.learn.online, learnt, one.learn.runs, 3)
         np.testing.assert_array_equal(fold.scores[name], found(one.test.online))
         assert fold.strengths[name] == found.strength
 
