@@ -49,11 +49,11 @@ def model_of(*parts: str) -> Any:
     import torch
 
     from dynadiff.networks.adapters import add_lora
-    from dynadiff.networks.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
     from dynadiff.networks.model import Model, ModelConfig
     from dynadiff.recordings.nsd_facts import TR
     from dynadiff.signal.cleaning import Cleaning
     from dynadiff.signal.windows import WindowSpec
+    from exporters.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
 
     made = []
     for part, random in (("brain", random_brain), ("step", random_unet), ("decoder", random_vae)):
@@ -120,7 +120,7 @@ def onnx_half(folder: Path, name: str) -> Facts:
 
 def audit(folder: Path, _: str) -> Facts:
     """The largest half-precision values on the way from a random window to a picture, in two steps."""
-    from dynadiff.engines.contract import Sampler
+    from dynadiff.engines.choice import Sampler
     from dynadiff.engines.torch import manifest_of
     from exporters.precision import audit, report
 

@@ -4,15 +4,18 @@ FLOP = 2 × multiply-accumulate, as torch's FlopCounterMode counts matrix produc
 normalisation, activations and the adapters of the released code are not counted. Knows networks; runs none.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynadiff.networks.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
+from dynadiff.networks.model_folder import load_model
 from dynadiff.networks.sampling import Render, Step
+from exporters.full_size import SUBJECT_1, generator_of, random_brain, random_unet, random_vae
 from exporters.graphs import Brain, GuidedStep, UnguidedStep, cross_attentions, tabulate_time
 
 TRAIN_STEPS = 1000
@@ -27,10 +30,15 @@ class Picture:
     step: int
     decoder: int
     steps: int = 20
+    single: int = 0  # of a step of one half
 
     @property
     def total(self) -> int:
         return self.brain + self.steps * self.step + self.decoder
+
+    def sampled(self, evaluations: Sequence[int]) -> int:
+        """FLOP of a picture whose steps evaluate so many halves each."""
+        return self.brain + sum(self.step if halves == 2 else self.single for halves in evaluations) + self.decoder
 
 
 def count(network: nn.Module, *inputs: Tensor) -> FlopCounterMode:
@@ -83,3 +91,25 @@ def pictures() -> list[Picture]:
         "exported for guidance 1": unguided,
     }
     return [Picture(name, brain, step, decoder) for name, step in steps.items()]
+
+
+def exported() -> Picture:
+    """The picture of an engine that has both step networks, at Versatile Diffusion's size."""
+    *_, guided, unguided = pictures()
+    return replace(guided, single=unguided.step)
+
+
+def embedded(folder: Path) -> Picture:
+    """The same of a model in its folder, such as the one that ships."""
+    model, other = load_model(folder, merged=True), load_model(folder, merged=True)
+    generator, config = model.generator, model.config
+    latent, tokens = torch.zeros(1, *generator.latent_shape), torch.zeros(1, *config.brain.tokens)
+    state, guidance, ab = (latent, tokens, torch.zeros(1).long()), torch.zeros(()), torch.zeros(2)
+    train_steps = generator.schedule.train_steps
+    return Picture(
+        folder.name,
+        count(Brain(model.brain), torch.zeros(1, config.brain.voxels, config.brain.volumes)).get_total_flops(),
+        count(GuidedStep(generator.unet, train_steps, null=model.null), *state, guidance, ab).get_total_flops(),
+        count(Render(generator), latent).get_total_flops(),
+        single=count(UnguidedStep(other.generator.unet, train_steps), *state, ab).get_total_flops(),
+    )

@@ -6,7 +6,7 @@ What is left out, and why that is exact:
   and attention gives the bias of its output layer. Not so with a learned null vector in place of the zeros.
 * Time embeddings. They depend on the timestep alone, so each residual block looks up its row of a table with one row
   per timestep of training; any number of sampling steps finds its timesteps there.
-* The unconditional half at guidance 1, where e_u + g (e_c - e_u) is e_c.
+* The unconditional half at guidance 1, where e_u + g (e_c - e_u) is e_c: a step network of its own.
 
 Not left out: keys and values of the tokens, the same at each of the steps. Computing them once would save 0.5 % of a
 picture at Versatile Diffusion's size, but the brain graph would then hold weights of the U-Net and hand over 32 tensors
@@ -71,10 +71,15 @@ class GuidedStep(nn.Module):
 
 
 class UnguidedStep(nn.Module):
-    """One DDIM step at guidance 1: half the work. Raises ValueError when adapters are not merged."""
+    """One DDIM step at guidance 1: half the work. It is to be made before a `GuidedStep` of the same U-Net.
+
+    Raises ValueError when adapters are not merged, or where it comes second.
+    """
 
     def __init__(self, unet: Any, train_steps: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
+        if any(isinstance(attention.processor, GuidedHalf) for attention in cross_attentions(unet)):
+            raise ValueError("cross-attention of this U-Net is for both halves: make the step of one half first")
         self.unet, self.dtype = prepared(unet, train_steps, dtype), dtype
 
     def forward(self, latent: Tensor, tokens: Tensor, timestep: Tensor, coefficients: Tensor) -> Tensor:
@@ -120,7 +125,8 @@ def prepared(unet: Any, train_steps: int, dtype: torch.dtype) -> Any:
     left = [name for name, _ in unet.named_parameters() if "lora" in name or "base_layer" in name]
     if left:
         raise ValueError(f"adapters are not merged: {left[0]}")
-    tabulate_time(unet, train_steps)
+    if not isinstance(unet.time_proj, Rows):  # another step was made of it before
+        tabulate_time(unet, train_steps)
     return nn.Module.to(unet, dtype)  # diffusers' own warns of modules to keep in float32, of which it has none here
 
 

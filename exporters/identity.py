@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from dynadiff.base.files import file_digest
-from dynadiff.engines.build import NETWORKS, Network, specification
+from dynadiff.engines.build import NETWORKS, SINGLE, Network, specification
 from dynadiff.networks.model_folder import CONFIG, load_config
 from dynadiff.recordings.masks import MASK
 
@@ -27,13 +27,15 @@ def weight_digests(model: Path, generator: Path) -> dict[str, str]:
 
 
 def graph_digests(folder: Path) -> dict[str, str]:
-    """File to sha256 of the three graphs and whatever they keep outside of their own file."""
-    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name.split(".")[0] in NETWORKS}
+    """File to sha256 of the graphs and whatever they keep outside of their own file."""
+    known = (*NETWORKS, SINGLE)
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name.split(".")[0] in known}
 
 
 def onnx_networks(folder: Path) -> dict[str, Network]:
     """Inputs and outputs of each network as its graph declares them."""
-    return {name: _network(folder / f"{name}.onnx") for name in NETWORKS}
+    paths = (folder / f"{name}.onnx" for name in (*NETWORKS, SINGLE))
+    return {path.stem: _network(path) for path in paths if path.stem in NETWORKS or path.exists()}
 
 
 def _network(path: Path) -> Network:

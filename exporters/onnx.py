@@ -1,4 +1,4 @@
-"""A model folder becomes three ONNX graphs and a manifest, which is all that a decoding machine needs.
+"""A model folder becomes ONNX graphs and a manifest, which is all that a decoding machine needs.
 
 In float precision, weights that half precision holds exactly are stored in it and widened when the graph is loaded:
 half the size, the same arithmetic. In half precision the networks compute in it, after an audit of the values they
@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.build import Build
+from dynadiff.engines.build import SINGLE, Build
+from dynadiff.engines.choice import AS_SET, Sampler
 from dynadiff.engines.contract import Manifest, other_sampler
-from dynadiff.engines.onnx import GRAPHS, SCORER
+from dynadiff.engines.onnx import SCORER
 from dynadiff.engines.probe import make_probe
 from dynadiff.engines.torch import TorchEngine, manifest_of
 from dynadiff.networks.generator import to_unit
 from dynadiff.networks.image_encoder import ImageEncoder
 from dynadiff.networks.model import Model
-from dynadiff.networks.model_folder import generator_folder, load_model
+from dynadiff.networks.model_folder import check_sampling, generator_folder, load_model
 from dynadiff.recordings.masks import MASK, save_mask
 from exporters.choices import FLOAT, Graphs
 from exporters.folder import EXPORTER, Say, write_engine
@@ -54,19 +55,20 @@ class Scorer(nn.Module):
 
 
 def export_onnx(
-    model_folder: Path, out: Path, how: Graphs = FLOAT, guidance: float | None = None,
+    model_folder: Path, out: Path, how: Graphs = FLOAT, sampler: Sampler = AS_SET,
     windows: NDArray[np.float32] | None = None, say: Say = print,
 ) -> list[Reach]:  # fmt: skip
     """Write an engine folder; it appears under its name only when it is complete.
 
-    ``guidance`` replaces the model's; at exactly 1 the engine has but the one half and takes no other. Half precision
+    ``sampler`` is over the model's. Where no step is guided, at exactly 1, the engine has but the one half and takes no
+    other guidance; where some are, it has a second step network, of one half, for those that are not. Half precision
     needs ``windows`` (n, voxels, volumes) to audit it with, and gives what every value reached.
     Raises UserError when ``out`` exists and is something else than an engine folder, when the disk is too full, and
     when half precision does not hold the values.
     """
     model = load_model(model_folder, merged=True)
-    if guidance is not None:
-        model.config = replace(model.config, guidance=guidance)
+    model.config = model.config.sampled(sampler.of(model.config.sampling()))
+    check_sampling(model.config.sampling(), model.generator.schedule, model_folder)
     if (how.precision == "half") != (windows is not None):
         raise ValueError("half precision, and nothing else, is audited with windows")
     if other := other_sampler(model.config.sampler):
@@ -81,7 +83,7 @@ def export_onnx(
         for network in (model.brain, model.generator.unet, model.generator.vae):
             network.cpu()
         say("brain module, sampling step and VAE decoder to ONNX")
-        write_graphs(model, folder, how)
+        write_graphs(model, folder, how, manifest)
         reached.extend([] if windows is None else audit(folder, manifest, windows))
         if (source / "image_encoder").is_dir():
             _scorer(ImageEncoder.load(source / "image_encoder"), model.generator.picture_size, folder / SCORER)
@@ -95,16 +97,17 @@ def export_onnx(
 
 
 def _build(model: Model, model_folder: Path, folder: Path, how: Graphs) -> Build:
-    config = model.config
+    config, networks = model.config, onnx_networks(folder)
+    halves = "both halves" if "guidance" in networks["step"].inputs else "one half"
     return Build(
         weights=weight_digests(model_folder, generator_folder(config.generator, model_folder)),
         graphs=graph_digests(folder),
-        networks=onnx_networks(folder),
+        networks=networks,
         precision=str(DTYPES[how.precision]).removeprefix("torch."),
         choices={
             "model_sampler": config.sampler,
             "opset": how.opset,
-            "guidance": "one half" if config.guidance == 1 else "both halves",
+            "guidance": f"{halves} and one half" if SINGLE in networks else halves,
             "lora_scale": config.adaptation.alpha / config.adaptation.rank,
         },
         libraries={"torch": torch.__version__, "onnx": onnx.__version__},
@@ -112,12 +115,14 @@ def _build(model: Model, model_folder: Path, folder: Path, how: Graphs) -> Build
     )
 
 
-def write_graphs(model: Model, folder: Path, how: Graphs = FLOAT) -> None:
-    """Write the three networks of a merged model, which is for nothing else from then on."""
-    brain, step, decoder = (folder / name for name in GRAPHS)
-    write_brain(model, brain, how)
-    write_step(model, step, how)
-    write_decoder(model, decoder, how)
+def write_graphs(model: Model, folder: Path, how: Graphs, manifest: Manifest) -> None:
+    """Write the networks of a merged model that its table needs; the model is for nothing else from then on."""
+    guided = {row.guidance != 1 for row in manifest.sampler}
+    write_brain(model, folder / "brain.onnx", how)
+    if len(guided) == 2:
+        write_step(model, folder / f"{SINGLE}.onnx", how, guided=False)
+    write_step(model, folder / "step.onnx", how, guided=True in guided)
+    write_decoder(model, folder / "decoder.onnx", how)
 
 
 def write_brain(model: Model, path: Path, how: Graphs = FLOAT) -> None:
@@ -125,17 +130,18 @@ def write_brain(model: Model, path: Path, how: Graphs = FLOAT) -> None:
     export(Brain(model.brain, DTYPES[how.precision]), (window,), path, ["window"], "tokens", how)
 
 
-def write_step(model: Model, path: Path, how: Graphs = FLOAT) -> None:
+def write_step(model: Model, path: Path, how: Graphs = FLOAT, guided: bool = True) -> None:
+    """One step, both halves of it or the conditional one alone, which is to be written first where both are."""
     generator, dtype = model.generator, DTYPES[how.precision]
     state = (torch.randn(1, *generator.latent_shape), torch.randn(1, *model.config.brain.tokens), torch.tensor([500]))
     names, coefficients = ["latent", "tokens", "timestep"], torch.tensor([1.0, -0.1])
-    if model.config.guidance == 1:
-        unguided = UnguidedStep(generator.unet, generator.schedule.train_steps, dtype)
-        export(unguided, (*state, coefficients), path, [*names, "coefficients"], "next", how)
-    else:
-        guided = GuidedStep(generator.unet, generator.schedule.train_steps, dtype, model.null)
+    if guided:
+        both = GuidedStep(generator.unet, generator.schedule.train_steps, dtype, model.null)
         inputs = (*state, torch.tensor(3.0), coefficients)
-        export(guided, inputs, path, [*names, "guidance", "coefficients"], "next", how)
+        export(both, inputs, path, [*names, "guidance", "coefficients"], "next", how)
+    else:
+        one = UnguidedStep(generator.unet, generator.schedule.train_steps, dtype)
+        export(one, (*state, coefficients), path, [*names, "coefficients"], "next", how)
 
 
 def write_decoder(model: Model, path: Path, how: Graphs = FLOAT) -> None:

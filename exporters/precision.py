@@ -18,8 +18,9 @@ from onnx import TensorProto, helper
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
+from dynadiff.engines.build import NETWORKS, SINGLE
 from dynadiff.engines.contract import Manifest
-from dynadiff.engines.onnx import GRAPHS, OnnxEngine
+from dynadiff.engines.onnx import OnnxEngine
 from dynadiff.networks.model_folder import load_model
 from dynadiff.recordings.nsd import NSD
 from dynadiff.trials.source import TEST_SESSION, collect
@@ -80,16 +81,18 @@ def audit(folder: Path, manifest: Manifest, windows: NDArray[np.float32]) -> lis
 
     Raises UserError when half precision holds less than ``MARGIN`` times that.
     """
-    watched = [Watched(folder / name) for name in GRAPHS]
+    paths = (folder / f"{name}.onnx" for name in (*NETWORKS, SINGLE))
+    watched = {path.stem: Watched(path) for path in paths if path.exists()}
     engine = OnnxEngine(watched, manifest.sampler)
     noise = initial_noise(0, manifest.latent_shape)
     encoded = [engine.encode(window) for window in windows]
-    watched[0].close()
+    watched["brain"].close()
     latents = [engine.sample(noise, each) for each in encoded]
-    watched[1].close()
+    for step in {"step", SINGLE} & set(watched):
+        watched[step].close()
     for latent in latents:
         engine.render(latent)
-    reached = sorted((r for each in watched for r in each.reached()), key=lambda r: -r.value)
+    reached = sorted((r for each in watched.values() for r in each.reached()), key=lambda r: -r.value)
     refuse_over(reached)
     return reached
 
@@ -110,7 +113,7 @@ def report(reached: list[Reach]) -> list[str]:
     return [
         f"{graph}: {sum(r.graph == graph for r in reached)} half-precision values, largest {r.value:.3g} "
         f"({r.op} {r.name}), {LARGEST / r.value:.0f} × below {LARGEST}"
-        for graph in GRAPHS
+        for graph in (f"{name}.onnx" for name in (*NETWORKS, SINGLE))
         if (r := largest.get(graph))
     ]
 

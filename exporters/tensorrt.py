@@ -1,4 +1,4 @@
-"""The three ONNX graphs of an engine folder become three TensorRT plans: one code for TensorRT 10, 11 and -RTX.
+"""The ONNX graphs of an engine folder become TensorRT plans: one code for TensorRT 10, 11 and -RTX.
 
 Networks are strongly typed, so the precision is the graphs', and of fixed shape. TensorRT-RTX compiles ahead of time,
 on any machine, for the compute capabilities it is told. TensorRT tunes on the GPU that it will run on: that half has
@@ -19,7 +19,7 @@ import onnx
 from dynadiff.base.commands import require
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
-from dynadiff.engines.build import NETWORKS, Build, Network, system
+from dynadiff.engines.build import Build, Network, system
 from dynadiff.engines.contract import MANIFEST, Manifest
 from dynadiff.engines.cuda import Cuda, open_cuda
 from dynadiff.engines.onnx import SCORER
@@ -77,12 +77,13 @@ def build_engine(source: Path, out: Path, trt: Any, target: Target, say: Say = p
     with building(out, say):
         if (out / MANIFEST).exists():
             known = _manifest(out)
-            if known is not None and known.build is not None and known.build.key() == build.key():
+            same = known is not None and known.build is not None and known.build.key() == build.key()
+            if known is not None and same and known.sampler == manifest.sampler:
                 say(f"{out} holds this engine already")
                 return known
 
         def fill(folder: Path) -> Manifest:
-            for name in NETWORKS:
+            for name in manifest.networks:
                 began = time.perf_counter()
                 say(f"{name}: parsing and building")
                 plan, network = compile_graph(trt, source / f"{name}.onnx", target)

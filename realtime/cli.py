@@ -65,12 +65,24 @@ def decode(
     headless: Headless = False,
     seed: Seed = 0,
     steps: Annotated[int | None, typer.Option(min=1, max=500, help="Sampling steps; the model's without it.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; the model's without it.")] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(help="5, or a value a step, or 5@501-999, timesteps; 1 is none. The model's without it."),
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Timesteps: leading, ays, or 999,700,300; the model's without it.")
+    ] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="exact: 20 evenly spaced steps, all guided. What the model is set to without it.")
+    ] = None,
     skip: Late = None,
     any_space: AnySpace = False,
     wait: Annotated[float | None, typer.Option(min=1, help="Seconds to wait for a feed; for ever without it.")] = None,
 ) -> None:
     """Decode one run of a feed."""
+    from dynadiff.engines.choice import sampler_named
+
+    asked = sampler_named(steps, guidance, spacing, quality)
     from realtime.decoding.session import decode_feed
 
     late: Literal["auto", "skip", "wait"] = "auto" if skip is None else "skip" if skip else "wait"
@@ -81,8 +93,10 @@ def decode(
             connect=connect,
             out=out,
             seed=seed,
-            steps=steps,
-            guidance=guidance,
+            steps=asked.steps,
+            guidance=asked.guidance,
+            spacing=asked.spacing,
+            quality=quality,
             late=late,
             any_space=any_space,
             wait_s=wait,

@@ -6,15 +6,16 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dynadiff.assets import EMBEDDED
 from dynadiff.base.documents import read_document, write_document
 from dynadiff.base.errors import UserError
 from dynadiff.engines.contract import Manifest
+from dynadiff.engines.sampler import ddim
 from dynadiff.evaluation.scored import load_evaluation
 from dynadiff.recordings.masks import MASK, save_mask
 from dynadiff.studies.haxby.kept import load_fold
@@ -56,18 +57,39 @@ def test_a_model_of_the_second_version_has_no_trials_to_choose_by(old: Path) -> 
     shutil.copyfile(OLD / "model-2.json", old / "model.json")
     said, known = json.loads((OLD / "model-2.json").read_text()), json.loads(write_document(open_model(old)))
     assert known == {key: value for key, value in said.items() if key != "version"} | {
-        "held_out": said["held_out"] | {"validation": None}
+        "held_out": said["held_out"] | {"validation": None},
+        "spacing": "leading",
     }
+
+
+def test_a_model_of_the_third_version_samples_at_evenly_spaced_timesteps(old: Path) -> None:
+    shutil.copyfile(OLD / "model-3.json", old / "model.json")
+    said, known = json.loads((OLD / "model-3.json").read_text()), json.loads(write_document(open_model(old)))
+    assert known == {key: value for key, value in said.items() if key != "version"} | {"spacing": "leading"}
+    for spoil in ({"spacing": "leading"}, {"guidance": [5.0] * 20}):  # which only later ones have
+        (old / "model.json").write_text(json.dumps(said | spoil))
+        with pytest.raises(UserError, match="not a model of this version"):
+            open_model(old)
 
 
 def test_an_evaluation_of_the_first_version_was_of_the_test() -> None:
     said, known = json.loads((OLD / "scores-1.json").read_text()), load_evaluation(OLD / "scores-1.json")
     assert known.on == "test"
-    subjects = [subject | {"averaged": None} for subject in said["subjects"]]
+    subjects = [subject | {"averaged": None, "sampling": ""} for subject in said["subjects"]]
     assert json.loads(write_document(known)) == {key: value for key, value in said.items() if key != "version"} | {
         "on": "test",
         "subjects": subjects,
     }
+
+
+def test_an_evaluation_of_the_second_version_did_not_say_how_pictures_were_sampled(tmp_path: Path) -> None:
+    said, known = json.loads((OLD / "scores-2.json").read_text()), load_evaluation(OLD / "scores-2.json")
+    assert [subject.sampling for subject in known.subjects] == [""] * len(known.subjects)
+    lacked = {"subjects": [subject | {"sampling": ""} for subject in said["subjects"]]}
+    assert json.loads(write_document(known)) == {key: value for key, value in said.items() if key != "version"} | lacked
+    (tmp_path / "scores.json").write_text(json.dumps(said | lacked))
+    with pytest.raises(UserError, match="is no evaluation of this version"):
+        load_evaluation(tmp_path)
 
 
 def test_an_engine_of_the_first_version_samples_by_ddim_evenly_and_guided_alike(old: Path) -> None:
@@ -75,8 +97,26 @@ def test_an_engine_of_the_first_version_samples_by_ddim_evenly_and_guided_alike(
     manifest = Manifest.load(old)
     assert (said["steps"], said["guidance"]) == (manifest.steps, manifest.guidance) == (20, 5.0)
     assert [row.timestep for row in manifest.sampler] == list(range(951, 0, -50))
-    assert [[row.x, row.eps] for row in manifest.sampler] == manifest.schedule.ddim(20).tolist()
-    assert manifest.sampler == Manifest.load(EMBEDDED / "onnx").sampler
+    assert [[row.x, row.eps] for row in manifest.sampler] == manifest.schedule.ddim(
+        manifest.schedule.timesteps(20)
+    ).tolist()
+    assert manifest.sampler == ddim(manifest.schedule, 20, 5.0)
+    assert (manifest.spacing, manifest.evaluations) == ("leading", (2,) * 20)
+
+
+def test_an_engine_of_the_second_version_keeps_its_table_and_has_no_network_of_one_half(old: Path) -> None:
+    said = json.loads((OLD / "engine-2.json").read_text())
+    rows = [row | {"guidance": 1.0} for row in said["sampler"][:2]] + said["sampler"][2:]
+    moved = [said["sampler"][0] | {"timestep": 999}, *said["sampler"][1:]]
+    for table, spacing in ((said["sampler"], "leading"), (rows, "leading"), (moved, "listed")):
+        (old / "engine.json").write_text(json.dumps(said | {"sampler": table}))
+        manifest = Manifest.load(old)
+        assert [asdict(row) for row in manifest.sampler] == table
+        assert (manifest.spacing, manifest.networks) == (spacing, ("brain", "step", "decoder"))
+        assert manifest.evaluations == (2,) * 4  # its one step computes both halves, whatever the guidance
+    (old / "engine.json").write_text(json.dumps(said | {"spacing": "leading"}))
+    with pytest.raises(UserError, match="not an engine manifest of this version"):
+        Manifest.load(old)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +208,7 @@ def test_a_store_that_a_newer_version_began_is_not_gone_on_with(tmp_path: Path) 
 def test_the_page_tells_the_newest_version_of_each_format() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
-    from dynadiff.engines import contract
+    from dynadiff.engines import versions
     from dynadiff.evaluation import scored
     from dynadiff.networks import model_folder
     from dynadiff.studies.haxby import kept
@@ -181,7 +221,7 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
     told = {row.split("`")[-2]: int(row.split("|")[3]) for row in rows}
     known = {
         "dynadiff/networks/model_folder.py": model_folder.VERSIONS.newest,
-        "dynadiff/engines/contract.py": contract.VERSIONS.newest,
+        "dynadiff/engines/versions.py": versions.VERSIONS.newest,
         "dynadiff/trials/store.py": store.VERSIONS.newest,
         "realtime/records/resume.py": resume.VERSIONS.newest,
         "dynadiff/evaluation/scored.py": scored.VERSIONS.newest,
@@ -192,9 +232,12 @@ def test_the_page_tells_the_newest_version_of_each_format() -> None:
     documents = (
         "model-1.json",
         "model-2.json",
+        "model-3.json",
         "scores-1.json",
+        "scores-2.json",
         "fold-1.json",
         "engine-1.json",
+        "engine-2.json",
         "store-1.json",
         "run-1.json",
         "feed-1.rec",

@@ -1,4 +1,4 @@
-"""`dynadiff export`: from a model folder to the engine that `realtime decode` runs."""
+"""`dynadiff export` and `sampler`: from a model to the engine that `realtime decode` runs, and how both paint."""
 
 import re
 import time
@@ -9,9 +9,20 @@ import typer
 
 from dynadiff.base import commands
 from dynadiff.base.errors import UserError
-from dynadiff.cli.options import Root, check_tree, model_or_embedded, need_torch, say, tree_or_phantom
+from dynadiff.cli.options import (
+    Guided,
+    Root,
+    Spaced,
+    Steps,
+    check_tree,
+    model_or_embedded,
+    need_torch,
+    say,
+    tree_or_phantom,
+)
 
 if TYPE_CHECKING:
+    from dynadiff.engines.choice import Sampler
     from exporters.choices import Graphs
 
 
@@ -21,7 +32,9 @@ def export(
     model: Annotated[Path | None, typer.Option(help="Model folder, or for TensorRT an ONNX engine's.")] = None,
     precision: Annotated[str, typer.Option(help="float, or half: audited on windows of --root first.")] = "float",
     opset: Annotated[int, typer.Option(help="23; 18 or 20 for execution providers that lack its operators.")] = 23,
-    guidance: Annotated[float | None, typer.Option(min=0, help="The model's without it; 1 halves the work.")] = None,
+    steps: Steps = None,
+    guidance: Guided = None,
+    spacing: Spaced = None,
     root: Root = None,
     targets: Annotated[
         str | None, typer.Option(help="Compute capabilities that trt-rtx builds for; 8.6,8.9,12.0 without it.")
@@ -35,10 +48,13 @@ def export(
         raise UserError("--targets belongs to trt-rtx: onnx runs anywhere and trt on the GPU that it was built on")
     if targets is not None and not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", targets):
         raise UserError(f"--targets {targets} is no list of compute capabilities: give it as 8.6,8.9,12.0")
-    if kind != "onnx" and (precision, opset, guidance, root) != ("float", 23, None, None):
+    from dynadiff.engines.choice import AS_SET, sampler_named
+
+    sampler = sampler_named(steps, guidance, spacing)
+    if kind != "onnx" and (precision, opset, sampler, root) != ("float", 23, AS_SET, None):
         raise UserError(
-            f"--precision, --opset, --guidance and --root belong to onnx: export that first, and {kind} with --model "
-            "the folder of it"
+            f"--precision, --opset, --steps, --guidance, --spacing and --root belong to onnx: export that first, and "
+            f"{kind} with --model the folder of it"
         )
     from exporters.choices import Graphs
     from exporters.folder import check_place
@@ -50,13 +66,40 @@ def export(
     check_place(out)
     began = time.perf_counter()
     if kind == "onnx":
-        _graphs(folder, out, how, guidance, root)
+        _graphs(folder, out, how, sampler, root)
     else:
         _plans(kind, folder, out, targets, level)
     _sizes(out, time.perf_counter() - began)
 
 
-def _graphs(folder: Path, out: Path, how: "Graphs", guidance: float | None, root: Path | None) -> None:
+def sampler(
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    steps: Steps = None,
+    guidance: Guided = None,
+    spacing: Spaced = None,
+) -> None:
+    """Say how a model paints, or set it anew; nothing is trained, and engines that were exported stay as they are."""
+    from dynadiff.engines.choice import AS_SET, sampler_named
+
+    asked, folder = sampler_named(steps, guidance, spacing), model_or_embedded(model)
+    need_torch()
+    from dynadiff.networks.choices import guidance_at
+    from dynadiff.networks.generator import load_schedule
+    from dynadiff.networks.model_folder import check_sampling, generator_folder, load_config, set_sampling
+
+    config = load_config(folder)
+    sampling, schedule = asked.of(config.sampling()), load_schedule(generator_folder(config.generator, folder))
+    check_sampling(sampling, schedule, folder)
+    if asked != AS_SET:
+        set_sampling(folder, sampling)
+    times = schedule.timesteps(sampling.steps, sampling.spacing).tolist()
+    strengths = guidance_at(sampling.guidance, times)
+    say(f"{folder}: {sampling}, {sum(1 + (g != 1) for g in strengths)} evaluations of the U-Net a picture")
+    for timestep, strength in zip(times, strengths, strict=True):
+        say(f"{timestep:5d}  guidance {strength:g}")
+
+
+def _graphs(folder: Path, out: Path, how: "Graphs", sampler: "Sampler", root: Path | None) -> None:
     need_torch()
     if root is not None:
         check_tree(root, {})
@@ -68,7 +111,7 @@ def _graphs(folder: Path, out: Path, how: "Graphs", guidance: float | None, root
     subject, windows = int(load_config(folder).subject), None
     if how.precision == "half":
         windows = sample_windows(folder, tree_or_phantom(root, {subject: [TEST_SESSION]}))
-    for line in report(export_onnx(folder, out, how, guidance, windows, say)):
+    for line in report(export_onnx(folder, out, how, sampler, windows, say)):
         say(line)
 
 

@@ -10,7 +10,18 @@ import typer
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.base.numbers import numbers
-from dynadiff.cli.options import Root, check_tree, models_of, need_torch, say, tree_or_phantom
+from dynadiff.cli.options import (
+    Guided,
+    Quality,
+    Root,
+    Spaced,
+    Steps,
+    check_tree,
+    models_of,
+    need_torch,
+    say,
+    tree_or_phantom,
+)
 
 CAUSAL_SESSIONS = 8  # of a tree, or as many as it has
 RECORDED = ("haxby", "miyawaki")  # studies of recordings, which the user gives
@@ -41,6 +52,10 @@ def evaluate(
     on: Annotated[
         Literal["validation", "test"], typer.Option(help="Trials to choose by, or those that are reported.")
     ] = "test",
+    steps: Steps = None,
+    guidance: Guided = None,
+    spacing: Spaced = None,
+    quality: Quality = None,
 ) -> None:
     """Score what was held out of a model's training, beside baselines, ceiling and chance."""
     noise = tuple(numbers("--seeds", seeds))
@@ -51,6 +66,9 @@ def evaluate(
         raise UserError(f"{segmentation} is a file: give --segmentation a folder")
     if weights is not None and not weights.is_dir():
         raise UserError(f"there is no folder {weights}: make it, and put the published weights of the judges there")
+    from dynadiff.engines.choice import sampler_named
+
+    sampler = sampler_named(steps, guidance, spacing, quality)
     need_torch()
     from dynadiff.scores.settings import setting_named
 
@@ -69,7 +87,7 @@ def evaluate(
 
     others = tuple((path, load_evaluation(path)) for path in against or ())
     accelerator: Accelerator = open_processes()
-    asked = Asked(folders, tree, How(trials, noise, on), weights, setting, out, others, segmentation)
+    asked = Asked(folders, tree, How(trials, noise, on, sampler), weights, setting, out, others, segmentation)
     evaluation, compared = run_evaluation(asked, accelerator)
     if accelerator.is_main_process:
         print_evaluation(evaluation)

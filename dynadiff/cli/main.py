@@ -4,7 +4,7 @@ import typer
 
 from dynadiff.base import commands
 from dynadiff.cli.data import import_, prepare
-from dynadiff.cli.export import export
+from dynadiff.cli.export import export, sampler
 from dynadiff.cli.judge import evaluate, study
 from dynadiff.cli.train import train
 
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train, judge and export decoders of images from fMRI time series.",
 )
-for command in (train, prepare, evaluate, export, study):
+for command in (train, prepare, evaluate, export, sampler, study):
     app.command()(command)
 app.command("import")(import_)
 

@@ -18,6 +18,18 @@ Sessions = Annotated[str | None, typer.Option(help="Which scan sessions, 1-3 or 
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Go on with the runs that are there.")]
 Model = Annotated[Path | None, typer.Option(help="Model folder; the embedded one without it.")]
 
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps, instead of the model's.")]
+Guided = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance", help="Instead of the model's: 5, or a value a step, or 5@501-999, timesteps; 1 is none."
+    ),
+]
+Spaced = Annotated[
+    str | None, typer.Option("--spacing", help="Timesteps, instead of the model's: leading, ays, or 999,700,300.")
+]
+Quality = Annotated[str | None, typer.Option(help="exact: 20 evenly spaced steps, all guided, whatever it is set to.")]
+
 
 def say(line: str) -> None:
     typer.echo(line)

@@ -16,8 +16,9 @@ from msgspec import Meta
 from dynadiff.base.errors import UserError
 
 NETWORKS = ("brain", "step", "decoder")
+SINGLE = "single"  # beside a guided step: the conditional half alone, for steps of guidance 1; not every engine has it
 PRECISIONS = ("float32", "float16")
-NetworkName = Annotated[str, Meta(pattern=f"^({'|'.join(NETWORKS)})\\Z")]
+NetworkName = Annotated[str, Meta(pattern=f"^({'|'.join((*NETWORKS, SINGLE))})\\Z")]
 Precision = Annotated[str, Meta(pattern=f"^({'|'.join(PRECISIONS)})\\Z")]
 
 
@@ -35,7 +36,7 @@ class Build:
 
     weights: dict[str, str]  # file of the model or of its generator to digest
     graphs: dict[str, str]  # file of an ONNX graph or of its external data to digest
-    networks: Annotated[dict[NetworkName, Network], Meta(min_length=3)]  # all of `NETWORKS`
+    networks: dict[NetworkName, Network]  # all of `NETWORKS`, and `SINGLE` where there is one
     precision: Precision  # that the networks compute in
     choices: dict[str, str | int | float]  # the exporter's and the builder's: opset, LoRA scale, guidance, flags, …
     libraries: dict[str, str]  # name to version of what wrote the engine
@@ -43,6 +44,10 @@ class Build:
     gpu: str = ""  # name of the GPU that a plan was tuned on; "" where it was tuned on none
     targets: tuple[str, ...] = ()  # compute capabilities that a plan runs on, such as 8.9
     system: str = ""  # that a plan runs on, such as linux-x86_64
+
+    def __post_init__(self) -> None:
+        if not set(NETWORKS) <= set(self.networks):
+            raise ValueError(f"its networks are {', '.join(self.networks)} and not all of {', '.join(NETWORKS)}")
 
     def key(self) -> str:
         """Identity of the engine: sha256 over canonical JSON of the whole record."""

@@ -3,23 +3,25 @@
 An engine is three calls. ``encode`` and ``step`` hand out and take arrays of the engine's own kind (numpy, torch,
 device memory); only the window goes in and only the picture comes out. What is sampled is a table that it is given
 (`dynadiff.engines.sampler`), and how, ``sample``, is the same for all of them, so two engines can differ in nothing but
-the numerics of three networks; one that does all steps faster in one go than one by one has its own ``sample``. This
+the numerics of their networks; one that does all steps faster in one go than one by one has its own ``sample``. This
 module imports no runtime.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.base.documents import Plain, Versions, read_document, read_part, write_document
+from dynadiff.base.documents import read_document
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
-from dynadiff.engines.build import Build
-from dynadiff.engines.sampler import Table, ddim, guidance_of, guided
+from dynadiff.engines.build import NETWORKS, SINGLE, Build
+from dynadiff.engines.sampler import Table, networks_of, spacing_of
+from dynadiff.engines.versions import VERSIONS
+from dynadiff.networks.choices import Sampling, guidance_at, guidance_of
 from dynadiff.networks.schedule import Schedule
 from dynadiff.scores.identification import Features
 from dynadiff.signal.cleaning import Cleaning
@@ -38,7 +40,7 @@ class Encoded:
 
 
 class Engine(Protocol):
-    """Brain module, one guided sampling step, and the VAE decoder of one subject.
+    """Brain module, one sampling step, guided or of one half, and the VAE decoder of one subject.
 
     Where an engine takes its own latent (1, c, h, w) or tokens (1, n, d), it takes a float32 numpy array of that shape
     as well, and a latent without its first axis. What it hands out is valid until it is called again.
@@ -74,27 +76,6 @@ def other_sampler(models: str) -> str:
 
 
 @dataclass(frozen=True)
-class _First:
-    """What a manifest of the first version said of sampling."""
-
-    steps: int
-    guidance: float
-    schedule: Schedule
-
-
-def _with_a_table(old: Plain) -> Plain:
-    """The first version had no table: it sampled by DDIM, steps evenly spaced and guided alike."""
-    said = read_part(write_document(old), _First)
-    if "sampler" in old:
-        raise ValueError("keys sampler")
-    kept = {key: value for key, value in old.items() if key not in ("steps", "guidance")}
-    return kept | {"sampler": [asdict(row) for row in ddim(said.schedule, said.steps, said.guidance)]}
-
-
-VERSIONS = Versions((_with_a_table,))  # of engine.json
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What a decoder must know of an engine before it loads it; stored as ``engine.json`` in the engine's folder."""
 
@@ -112,6 +93,7 @@ class Manifest:
     schedule: Schedule  # of the noise, for another table
     files: dict[str, str]  # file name to sha256, everything in the folder but the manifest
     build: Build | None = None  # None only for the torch engine, which is not built
+    spacing: str = "leading"  # the name of the sampler's timesteps: leading, ays, or listed where they have none
 
     @property
     def steps(self) -> int:
@@ -120,7 +102,27 @@ class Manifest:
     @property
     def guidance(self) -> float | None:
         """Of all steps; None where it differs from step to step."""
-        return guidance_of(self.sampler)
+        guidance = guidance_of([row.guidance for row in self.sampler])
+        return None if isinstance(guidance, tuple) else guidance
+
+    @property
+    def sampling(self) -> Sampling:
+        """The table as a choice; whether its coefficients are DDIM's it does not say."""
+        times = tuple(row.timestep for row in self.sampler)
+        guidance = guidance_of([row.guidance for row in self.sampler])
+        return Sampling("ddim", len(times), guidance, spacing=times if self.spacing == "listed" else self.spacing)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of its networks; PyTorch has all that there are."""
+        known = (*NETWORKS, SINGLE)
+        return known if self.build is None else tuple(name for name in known if name in self.build.networks)
+
+    @property
+    def evaluations(self) -> tuple[int, ...]:
+        """How many latents the U-Net sees at each step: two, and one where the conditional half stands alone."""
+        both = self.build is None or "guidance" in self.build.networks["step"].inputs
+        return tuple(2 if both and name != SINGLE else 1 for name in networks_of(self.sampler, self.networks))
 
     @property
     def precision(self) -> str:
@@ -153,9 +155,15 @@ class Manifest:
         manifest = read_document(VERSIONS.current(text, source), cls)
         if manifest.build is None:
             raise ValueError("it does not say how the engine was built")
-        known = range(manifest.schedule.train_steps)
-        if not manifest.sampler or any(row.timestep not in known for row in manifest.sampler):
-            raise ValueError("its sampler has no step, or one at a timestep that the schedule has not")
+        if not manifest.sampler:
+            raise ValueError("its sampler has no step")
+        times = tuple(row.timestep for row in manifest.sampler)
+        manifest.schedule.timesteps(len(times), times)  # that fall, and that it has
+        guidance_at(tuple(row.guidance for row in manifest.sampler), times)
+        if manifest.spacing != spacing_of(manifest.sampler, manifest.schedule):
+            raise ValueError(f"the timesteps of its sampler are not {manifest.spacing}")
+        if SINGLE in manifest.networks and len(set(networks_of(manifest.sampler, manifest.networks))) < 2:
+            raise ValueError("its sampler does not need the two step networks that it has")
         for name in manifest.files:
             if name in ("", ".", "..", MANIFEST) or set(name) & set("/\\\0"):
                 raise ValueError(f"{name!r} is no name of a file in this folder")
@@ -172,30 +180,6 @@ class Manifest:
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
             raise UserError(f"{folder / name} is missing or not the file that was exported: export the engine again")
         return content
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """What a user may change about the sampling of an engine; None keeps what its manifest says."""
-
-    steps: int | None = None
-    guidance: float | None = None
-
-    def over(self, manifest: Manifest) -> Manifest:
-        """The manifest with the table that is asked for: other steps are DDIM's, another guidance is every step's.
-
-        UserError for other steps of an engine whose guidance differs from step to step, unless one is given.
-        """
-        table = manifest.sampler if self.guidance is None else guided(manifest.sampler, self.guidance)
-        if self.steps is not None:
-            guidance = guidance_of(table)
-            if guidance is None:
-                raise UserError("the engine's guidance differs from step to step: give --guidance with --steps")
-            table = ddim(manifest.schedule, self.steps, guidance)
-        return replace(manifest, sampler=table)
-
-
-ENGINES_OWN = Sampler()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The ONNX Runtime engine: three graphs and no PyTorch."""
+"""The ONNX Runtime engine: three graphs or four, and no PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.onnxruntime_errors import ERRORS
+from dynadiff.engines.build import SINGLE
 from dynadiff.engines.contract import Encoded, Engine, Manifest
-from dynadiff.engines.sampler import Table, step_inputs
+from dynadiff.engines.sampler import Table, networks_of, step_inputs
 from dynadiff.scores.identification import Features
 
 CUDA = "CUDAExecutionProvider"
-GRAPHS = ("brain.onnx", "step.onnx", "decoder.onnx")
 SCORER = "scorer.onnx"  # not part of the engine: the image encoder, for identification
 
 
 def open_onnx(folder: Path, manifest: Manifest, threads: int = 0) -> "OnnxEngine":
-    return OnnxEngine([open_session(folder / name, threads) for name in GRAPHS], manifest.sampler)
+    sessions = {name: open_session(folder / f"{name}.onnx", threads) for name in manifest.networks}
+    return OnnxEngine(sessions, manifest.sampler)
 
 
 def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
@@ -44,28 +45,33 @@ def open_session(path: Path, threads: int = 0) -> ort.InferenceSession:
 
 
 class OnnxEngine(Engine):
-    """Runs the brain module, the step and the decoder: three sessions, or what acts as them.
+    """Runs the brain module, the step, the decoder and, where there is one, the step of one half: sessions by name.
 
     Raises UserError when the graphs are for guidance 1 and the table asks for another.
     """
 
-    def __init__(self, networks: Sequence[Any], table: Table) -> None:
-        self._brain, self._step, self._decoder = networks
+    def __init__(self, networks: Mapping[str, Any], table: Table) -> None:
+        self._networks = networks
+        self._takes = {n: {given.name for given in networks[n].get_inputs()} for n in {"step", SINGLE} & set(networks)}
         self.use(table)
 
     def use(self, table: Table) -> None:
-        self._rows = step_inputs(table, {given.name for given in self._step.get_inputs()})
+        self._rows = step_inputs(table, self._takes["step"])
+        self._of_step = networks_of(table, self._networks)
         self.table = table
 
     def encode(self, window: NDArray[np.float32]) -> Encoded:
-        return Encoded(self._brain.run(None, {"window": window[None]})[0])
+        return Encoded(self._networks["brain"].run(None, {"window": window[None]})[0])
 
     def step(self, latent: Any, encoded: Encoded, i: int) -> Any:
-        row = {name: rows[i, ...] for name, rows in self._rows.items()}  # ``...``: a scalar too must be an array
-        return self._step.run(None, {"latent": _batch(latent), "tokens": encoded.tokens} | row)[0]
+        network = self._of_step[i]
+        given = {"latent": _batch(latent), "tokens": encoded.tokens}
+        for name in self._rows.keys() & self._takes[network]:
+            given[name] = self._rows[name][i, ...]  # ``...``: a scalar too must be an array
+        return self._networks[network].run(None, given)[0]
 
     def render(self, latent: Any) -> NDArray[np.uint8]:
-        return np.asarray(self._decoder.run(None, {"latent": _batch(latent)})[0][0])
+        return np.asarray(self._networks["decoder"].run(None, {"latent": _batch(latent)})[0][0])
 
 
 def _batch(latent: Any) -> Any:

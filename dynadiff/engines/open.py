@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.engines.build import NETWORKS
-from dynadiff.engines.contract import ENGINES_OWN, MANIFEST, Decoder, Engine, Manifest, Sampler, other_sampler
+from dynadiff.engines.choice import AS_SET, Sampler
+from dynadiff.engines.contract import MANIFEST, Decoder, Engine, Manifest, other_sampler
 from dynadiff.engines.probe import Probe, check_loop, check_probe
 from dynadiff.recordings.masks import MASK, mask_digest, stored_affine, stored_mask
 from dynadiff.scores.identification import Features
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KINDS = ("onnx", "torch", "torch-compiled", "trt", "trt-rtx")
 
 
-def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = ENGINES_OWN) -> Decoder:
+def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: Sampler = AS_SET) -> Decoder:
     """Open the engine of that kind in an engine folder, or in the subfolder ``kind`` of a model folder.
 
     ``threads`` bounds the cores a CPU engine uses, 0 for all of them.
@@ -52,8 +52,17 @@ def open_decoder(kind: str, folder: Path = EMBEDDED, threads: int = 0, sampler: 
         engine.use(wanted.sampler)
         check_loop(engine, probe, manifest, f"engine in {home}")
     set_to = str(manifest.build.choices.get("model_sampler", "ddim")) if manifest.build else "ddim"  # older: unsaid
-    engine.mode = ", ".join(filter(None, (engine.mode, other_sampler(set_to))))
+    engine.mode = ", ".join(filter(None, (engine.mode, other_sampler(set_to), _idle_halves(wanted))))
     return Decoder(engine, wanted, mask, stored_affine(home), _scorer(home, manifest))
+
+
+def _idle_halves(manifest: Manifest) -> str:
+    """What an engine computes for nothing; "" where that is nothing."""
+    rows = zip(manifest.sampler, manifest.evaluations, strict=True)
+    idle = sum(row.guidance == 1 and evaluations > 1 for row, evaluations in rows)
+    if not idle:
+        return ""
+    return f"both halves at {idle} steps that need one, since it was exported without a network of one half"
 
 
 def check_kind(kind: str) -> None:
@@ -96,7 +105,7 @@ def load_manifest(kind: str, home: Path) -> tuple[Manifest, NDArray[np.bool_]]:
     if manifest.kind != kind:
         raise UserError(f"{home} holds a {manifest.kind} engine, not {kind}: use --engine {manifest.kind}")
     suffix = "onnx" if kind == "onnx" else "plan"
-    for name in (MASK, *(f"{network}.{suffix}" for network in NETWORKS)):
+    for name in (MASK, *(f"{network}.{suffix}" for network in manifest.networks)):
         if name not in manifest.files:
             raise UserError(f"{home / MANIFEST} does not list {name}: export the engine again")
     mask = stored_mask(home)

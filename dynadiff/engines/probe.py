@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
+from dynadiff.engines.build import SINGLE
 from dynadiff.engines.contract import Encoded, Engine, Manifest
+from dynadiff.engines.sampler import networks_of
 
 PROBE = "probe.npz"
 SEED = 0
@@ -42,9 +44,12 @@ class Probe:
     first: NDArray[np.float32]  # latent (1, c, h, w) after the first step
     last: NDArray[np.float32]  # and after all of them
     picture: NDArray[np.uint8]  # (h, w, 3)
+    single: NDArray[np.float32] | None = None  # latent after the first step of one half alone, taken from the noise
 
     def save(self, folder: Path) -> None:
-        np.savez_compressed(folder / PROBE, **asdict(self))
+        np.savez_compressed(
+            folder / PROBE, **{name: values for name, values in asdict(self).items() if values is not None}
+        )
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> "Probe":
@@ -66,19 +71,34 @@ def make_probe(reference: Engine, manifest: Manifest) -> Probe:
     tokens = fetch(reference.encode(window.astype(np.float32)).tokens)
     first = fetch(reference.step(start, Encoded(tokens), 0))
     last = fetch(reference.sample(start, Encoded(tokens)))
-    return Probe(window, noise, tokens, first, last, reference.render(last))
+    alone = _first_alone(manifest)
+    single = None if alone is None else fetch(reference.step(start, Encoded(tokens), alone))
+    return Probe(window, noise, tokens, first, last, reference.render(last), single)
+
+
+def _first_alone(manifest: Manifest) -> int | None:
+    """The first step of one half alone, where the table mixes both kinds."""
+    networks = networks_of(manifest.sampler, manifest.networks)
+    return networks.index(SINGLE) if {SINGLE, "step"} <= set(networks) else None
 
 
 def check_probe(engine: Engine, probe: Probe, manifest: Manifest, name: str) -> None:
     """UserError unless each network of the engine, which has the manifest's table, gives what the probe expects.
 
-    One step is taken, which is quick on any machine; all of them only where the engine has its own way of doing that.
+    One step of each kind is taken, which is quick on any machine; all of them only where the engine has its own way of
+    doing that.
     """
     allowed = TOLERANCES[manifest.precision]
     noise, encoded = probe.noise.astype(np.float32), Encoded(probe.tokens)
     tokens = relative_error(fetch(engine.encode(probe.window.astype(np.float32)).tokens), probe.tokens)
     first = relative_error(fetch(engine.step(noise, encoded, 0)), probe.first)
     errors = [("brain module", tokens, allowed.values), ("sampling step", first, allowed.values)]
+    alone = _first_alone(manifest)
+    if alone is not None:
+        if probe.single is None:
+            raise UserError(f"the {name} carries no probe of its step of one half: export the engine again")
+        error = relative_error(fetch(engine.step(noise, encoded, alone)), probe.single)
+        errors.append(("step of one half", error, allowed.values))
     if _has_its_own_loop(engine):
         last = relative_error(fetch(engine.sample(noise, encoded)), probe.last)
         errors.append(("sampling loop", last, allowed.loop))

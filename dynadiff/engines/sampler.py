@@ -1,9 +1,12 @@
 """The sampler as a table, a row a step: which timestep, what becomes of latent and noise, how strong the guidance.
 
 Whatever is affine in the latent and the predicted noise is such a table, evenly spaced or not, guided alike at every
-step or not. An engine is given one, and may be given another. Arithmetic only; knows no engine and no file.
+step or not. An engine is given one, and may be given another. A step whose guidance is exactly 1 needs no unconditional
+half, and an engine that has a network of the other half alone takes that one. Arithmetic only; knows no engine and no
+file.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
+from dynadiff.engines.build import SINGLE
+from dynadiff.networks.choices import Guidance, Spacing, guidance_at
 from dynadiff.networks.schedule import Schedule
 
 
@@ -27,21 +32,34 @@ class SamplingStep:
 Table = tuple[SamplingStep, ...]  # noisiest first
 
 
-def ddim(schedule: Schedule, steps: int, guidance: float) -> Table:
-    """DDIM with eta = 0: timesteps evenly spaced, guided alike at every step. ValueError for steps that it has not."""
-    rows = zip(schedule.timesteps(steps).tolist(), schedule.ddim(steps).tolist(), strict=True)
-    return tuple(SamplingStep(timestep, x, eps, guidance) for timestep, (x, eps) in rows)
+def ddim(schedule: Schedule, steps: int, guidance: Guidance, spacing: Spacing = "leading") -> Table:
+    """DDIM with eta = 0. ValueError for steps or timesteps that the schedule has not, and for guidance of others."""
+    times = schedule.timesteps(steps, spacing)
+    rows = zip(times.tolist(), schedule.ddim(times).tolist(), guidance_at(guidance, times.tolist()), strict=True)
+    return tuple(SamplingStep(timestep, x, eps, strength) for timestep, (x, eps), strength in rows)
 
 
-def guided(table: Table, guidance: float) -> Table:
-    """The same steps with that guidance at each."""
-    return tuple(replace(row, guidance=guidance) for row in table)
+def guided(table: Table, guidance: Guidance) -> Table:
+    """The same steps, guided so. ValueError for another number of guidances."""
+    strengths = guidance_at(guidance, [row.timestep for row in table])
+    return tuple(replace(row, guidance=strength) for row, strength in zip(table, strengths, strict=True))
 
 
-def guidance_of(table: Table) -> float | None:
-    """The guidance of all steps; None where it differs from step to step."""
-    strengths = {row.guidance for row in table}
-    return strengths.pop() if len(strengths) == 1 else None
+def spacing_of(table: Table, schedule: Schedule) -> str:
+    """The name of its timesteps: leading, ays, or listed where they are neither."""
+    times = [row.timestep for row in table]
+    for name in ("leading", "ays"):
+        try:
+            if schedule.timesteps(len(times), name).tolist() == times:
+                return name
+        except ValueError:  # so many steps are none of that name
+            continue
+    return "listed"
+
+
+def networks_of(table: Table, networks: Collection[str]) -> list[str]:
+    """The network of each step: that of one half where guidance is 1 and there is one, the step otherwise."""
+    return [SINGLE if row.guidance == 1 and SINGLE in networks else "step" for row in table]
 
 
 def step_inputs(table: Table, names: set[str]) -> dict[str, NDArray[Any]]:

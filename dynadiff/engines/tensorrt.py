@@ -1,4 +1,4 @@
-"""The TensorRT engines: three plans on one GPU, latents and tokens never leaving it. Imports no runtime itself.
+"""The TensorRT engines: three plans or four on one GPU, latents and tokens never leaving it. Imports no runtime itself.
 
 One stream, addresses bound once. A window goes in and a picture comes out; between them, all sampling steps are one
 CUDA graph where the runtime can be captured, and are queued one by one where it cannot: ``TrtEngine.mode`` says which.
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.build import NETWORKS, Machine, Network, parse_specification, refuse_foreign
+from dynadiff.engines.build import Machine, Network, parse_specification, refuse_foreign
 from dynadiff.engines.contract import Encoded, Engine, Manifest
 from dynadiff.engines.cuda import Cuda, CudaError, Resident
-from dynadiff.engines.sampler import Table, step_inputs
+from dynadiff.engines.sampler import Table, networks_of, step_inputs
 from dynadiff.engines.tensorrt_library import MODULES, new_log, refuse_older, tensor_specification
 
 ONE_GRAPH = "all sampling steps in one CUDA graph"
@@ -26,7 +26,7 @@ ONE_GRAPH = "all sampling steps in one CUDA graph"
 
 @dataclass(frozen=True)
 class Plans:
-    """Three loaded plans; runtime and engines are kept because the contexts need them."""
+    """Loaded plans by name; runtime and engines are kept because the contexts need them."""
 
     networks: Mapping[str, Network]
     contexts: Mapping[str, Any]
@@ -47,7 +47,7 @@ def open_trt(folder: Path, manifest: Manifest, trt: Any, cuda: Cuda) -> "TrtEngi
     refuse_foreign(manifest.build, machine, again)
     log, kept, contexts = new_log(trt), [], {}
     runtime = trt.Runtime(log)
-    for name in NETWORKS:
+    for name in manifest.networks:
         engine = runtime.deserialize_cuda_engine(manifest.read(folder, f"{name}.plan"))
         if engine is None:
             raise UserError(
@@ -87,11 +87,11 @@ class TrtEngine(Engine):
         self._plans, self._cuda = plans, plans.cuda
         self._stream = self._cuda.stream()
         self._buffers: dict[str, Resident] = {}
-        for name in NETWORKS:
+        for name in plans.contexts:
             self._bind(name)
         self._noise = self._resident(self._buffers["latent"].shape, self._buffers["latent"].dtype)
         self._noise_known: NDArray[np.float32] | None = None
-        for name in NETWORKS:  # a runtime may allocate when first run, and must not while it is captured
+        for name in plans.contexts:  # a runtime may allocate when first run, and must not while it is captured
             self._queue(name)
         self._rows: dict[str, Resident] = {}
         self._graph: Any = None
@@ -108,6 +108,7 @@ class TrtEngine(Engine):
             self._cuda.forget(self._graph)
         self._free(self._rows)
         self._graph, self._rows, self.table = None, rows, table
+        self._of_step = networks_of(table, self._plans.contexts)
         self._graph, self.mode = self._capture()
 
     def _new_rows(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Resident]:
@@ -185,9 +186,10 @@ class TrtEngine(Engine):
         self._cuda.copy(buffer.address, source.address + offset, buffer.size, self._stream)
 
     def _queue_step(self, i: int) -> None:
-        for name, rows in self._rows.items():
-            self._copy(name, rows, i * self._buffers[name].size)
-        self._queue("step")
+        network = self._of_step[i]
+        for name in (name for name in self._rows if name in self._plans.networks[network].inputs):
+            self._copy(name, self._rows[name], i * self._buffers[name].size)
+        self._queue(network)
         self._copy("latent", self._buffers["next"])
 
     def _queue_steps(self) -> None:
@@ -200,8 +202,9 @@ class TrtEngine(Engine):
 
     def _capture(self) -> tuple[Any, str]:
         """All steps as one graph, or None and why not."""
-        capturable = getattr(self._plans.contexts["step"], "is_stream_capturable", None)  # of TensorRT-RTX only
-        if capturable is not None and not capturable(self._stream):
+        contexts = (self._plans.contexts[network] for network in set(self._of_step))
+        asked = [getattr(context, "is_stream_capturable", None) for context in contexts]  # of TensorRT-RTX only
+        if not all(capturable is None or capturable(self._stream) for capturable in asked):
             return None, "sampling steps one by one: the runtime cannot be captured in a CUDA graph"
         try:
             graph = self._cuda.capture(self._queue_steps, self._stream)

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from dynadiff.engines.build import Build
-from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest, Sampler, other_sampler
-from dynadiff.engines.sampler import Table, ddim, step_inputs
+from dynadiff.engines.choice import Sampler
+from dynadiff.engines.contract import Decoder, Encoded, Engine, Manifest, other_sampler
+from dynadiff.engines.sampler import Table, ddim, spacing_of, step_inputs
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import load_model
-from dynadiff.networks.sampling import Render, Step
+from dynadiff.networks.sampling import Render, SingleStep, Step
 
 
 class TorchEngine(Engine):
@@ -23,15 +24,18 @@ class TorchEngine(Engine):
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._brain = model.brain.to(self._device)
         self._step = Step(model.generator.unet, model.null).to(self._device)
+        self._single = SingleStep(model.generator.unet).to(self._device)
         self._render = Render(model.generator).to(self._device)
         self.use(manifest.sampler)
         how = f"compiled by {compiler}" if compiler else ""
         self.mode = ", ".join(filter(None, (how, other_sampler(model.config.sampler))))
         if compiler:
-            for network in (self._brain, self._step, self._render):
+            for network in (self._brain, self._step, self._single, self._render):
                 network.compile(backend=compiler, dynamic=False)
-            window = np.zeros((manifest.voxels, manifest.window_length), np.float32)
-            self.render(self.step(np.zeros(manifest.latent_shape, np.float32), self.encode(window), 0))
+            encoded = self.encode(np.zeros((manifest.voxels, manifest.window_length), np.float32))
+            latent = np.zeros(manifest.latent_shape, np.float32)
+            for i in {row.guidance == 1: i for i, row in enumerate(self.table)}.values():  # a step of either kind
+                self.render(self.step(latent, encoded, i))
 
     def use(self, table: Table) -> None:
         rows = step_inputs(table, {"timestep", "guidance", "coefficients"})
@@ -45,7 +49,10 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def step(self, latent: Any, encoded: Encoded, i: int) -> Any:
         row = {name: values[i] for name, values in self._rows.items()}
-        return self._step(self._here(latent, 4), self._here(encoded.tokens, 3), **row)
+        state = self._here(latent, 4), self._here(encoded.tokens, 3)
+        if self.table[i].guidance == 1:
+            return self._single(*state, row["timestep"], row["coefficients"])
+        return self._step(*state, **row)
 
     @torch.inference_mode()
     def render(self, latent: Any) -> NDArray[np.uint8]:
@@ -58,13 +65,13 @@ class TorchEngine(Engine):
 
 def manifest_of(model: Model, kind: str, build: Build | None = None) -> Manifest:
     """What an engine made of this model must say of itself; whoever writes its folder adds the files."""
-    config = model.config
+    config, schedule = model.config, model.generator.schedule
+    table = ddim(schedule, config.steps, config.guidance, config.spacing)
     return Manifest(
         kind=kind, subject=config.subject, tr=config.tr, voxels=config.brain.voxels, mask_sha256=config.mask_sha256,
         window_offset=config.window.offset, window_length=config.window.length, cleaning=config.cleaning,
         latent_shape=model.generator.latent_shape, picture_size=model.generator.picture_size,
-        sampler=ddim(model.generator.schedule, config.steps, config.guidance), schedule=model.generator.schedule,
-        files={}, build=build,
+        sampler=table, schedule=schedule, files={}, build=build, spacing=spacing_of(table, schedule),
     )  # fmt: skip
 
 

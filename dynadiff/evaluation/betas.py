@@ -14,7 +14,6 @@ from dynadiff.evaluation.baselines import ridge
 from dynadiff.evaluation.evaluate import BATCH, brain_tokens
 from dynadiff.networks.model import Model
 from dynadiff.networks.sampling import paint
-from dynadiff.networks.schedule import Sampling
 from dynadiff.scores.pixels import PixelScores, pixel_scores
 from dynadiff.training.logs import save_sheet
 from dynadiff.trials.source import Trials
@@ -53,7 +52,7 @@ def paint_betas(model: Model, trials: Trials, seed: int = 0) -> NDArray[np.uint8
     """Pictures (n, s, s, 3) of the trials, all from the same initial noise."""
     noise = torch.from_numpy(initial_noise(seed, model.generator.latent_shape))
     tokens = torch.from_numpy(brain_tokens(model, trials.offline))
-    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)
+    sampling = model.config.sampling(seed)
     batches = zip(tokens.split(BATCH), torch.arange(len(tokens)).split(BATCH), strict=True)
     return np.concatenate(
         [paint(model.generator, batch, items.tolist(), sampling, model.null, noise) for batch, items in batches]

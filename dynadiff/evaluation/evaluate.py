@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
+from dynadiff.engines.choice import AS_SET, Sampler
 from dynadiff.evaluation.baselines import nearest, ridge
 from dynadiff.evaluation.columns import Eyes, scored
 from dynadiff.evaluation.painting import Kept, batch_of, moved, paint_all
@@ -29,9 +30,15 @@ from dynadiff.evaluation.scored import Averaged, Column, Row, Subject
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model import Model
-from dynadiff.networks.model_folder import CONFIG, generator_folder, load_held_out, load_model
+from dynadiff.networks.model_folder import (
+    CONFIG,
+    check_sampling,
+    generator_folder,
+    load_config,
+    load_held_out,
+    load_model,
+)
 from dynadiff.networks.sampling import Render
-from dynadiff.networks.schedule import Sampling
 from dynadiff.recordings.held_out import HeldOut, Lists, Part
 from dynadiff.recordings.nsd import NSD
 from dynadiff.trials.divide import judged_on
@@ -52,6 +59,7 @@ class How:
     repetitions: Repetitions = "one"  # of each picture: one, drawn with seed 0; the mean of their windows; all
     seeds: tuple[int, ...] = (0,)  # of the noise that pictures start from
     on: Part = "test"  # trials to report, or validation: those to choose by
+    sampler: Sampler = AS_SET  # over what the model is set to
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +86,8 @@ def judged(folder: Path, tree: Tree, how: How) -> Judged:
     """A model, and what was held out of it. Raises UserError where nothing was, or the tree has none of it."""
     held, lists = load_held_out(folder)
     model = load_model(folder, merged=True)
+    model.config = model.config.sampled(how.sampler.of(model.config.sampling()))
+    check_sampling(model.config.sampling(), model.generator.schedule, folder)
     subject, config = int(model.config.subject), model.config
     nsd = NSD(tree(subject, _sessions(held, lists)))
     known, unknown = judged_on(nsd, subject, held, lists, how.on)
@@ -158,8 +168,9 @@ def evaluate(
     counts = given.presented
     averaged = Averaged(min(counts), median_low(counts), max(counts)) if how.repetitions == "averaged" else None
     part = Subject(
-        subject, given.folder.name, given.sha256, split, given.names, averaged, listed, len(given.learn), tuple(rows)
-    )
+        subject, given.folder.name, given.sha256, split, given.names, averaged, listed, len(given.learn), tuple(rows),
+        str(given.model.config.sampling()),
+    )  # fmt: skip
     return part, list(columns.values()), galleries
 
 
@@ -169,6 +180,8 @@ def _origin(given: Judged, accelerator: Accelerator | None) -> str:
     said = [given.sha256, str(accelerator.device.type if accelerator else "cpu")]
     said += [f"{path.relative_to(home)} {file_digest(path)}" for path in sorted(home.rglob("*.*")) if path.is_file()]
     said += [f"{name} {version(name)}" for name in LIBRARIES]
+    if (sampling := given.model.config.sampling()) != load_config(given.folder).sampling():  # that is in its digest
+        said.append(str(sampling))
     digest = blake3("\n".join([*said, *given.names]).encode())
     for values in (given.online, given.offline, given.shown, learn.online, learn.pictures, learn.seen, learn.runs):
         digest.update(np.ascontiguousarray(values).data.cast("B"))
@@ -197,7 +210,7 @@ def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[
     encoder = ImageEncoder.load(home / "image_encoder") if (home / "image_encoder").is_dir() else None
 
     def painted(tokens: NDArray[np.float32], seed: int) -> NDArray[np.uint8]:
-        return paint_all(plain, tokens, _sampling(model, seed), None, accelerator)
+        return paint_all(plain, tokens, model.config.sampling(seed), None, accelerator)
 
     for cleaning, windows in (("online", given.online), ("offline cleaning", given.offline)):
         yield f"Dynadiff, {cleaning}", _Decoder(partial(decoded, model, windows, accelerator=accelerator))
@@ -228,7 +241,8 @@ def decoded(
     model: Model, windows: WindowArray, seed: int = 0, accelerator: Accelerator | None = None
 ) -> NDArray[np.uint8]:
     """Pictures (n, s, s, 3) of cleaned windows (n, voxels, volumes), painted as the model is configured."""
-    return paint_all(model.generator, brain_tokens(model, windows), _sampling(model, seed), model.null, accelerator)
+    sampling = model.config.sampling(seed)
+    return paint_all(model.generator, brain_tokens(model, windows), sampling, model.null, accelerator)
 
 
 @torch.no_grad()
@@ -250,7 +264,3 @@ def render(generator: Generator, latents: NDArray[np.float32]) -> NDArray[np.uin
     """Pictures (n, s, s, 3) of final latents (n, c, h, w)."""
     batches: tuple[Tensor, ...] = torch.from_numpy(latents).split(batch_of(generator.picture_size, ENCODED))
     return np.concatenate([Render(generator)(b.to(generator.vae.device)).cpu().numpy() for b in batches])
-
-
-def _sampling(model: Model, seed: int) -> Sampling:
-    return Sampling(model.config.sampler, model.config.steps, model.config.guidance, seed)

@@ -19,9 +19,9 @@ from torch import Tensor
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic
 from dynadiff.base.random import initial_noise
+from dynadiff.networks.choices import Sampling
 from dynadiff.networks.generator import Generator
 from dynadiff.networks.sampling import paint
-from dynadiff.networks.schedule import Sampling
 
 BATCH = 64  # pictures of one pass through the U-Net, where they are small
 PIXELS = 8 * 512**2  # of one pass: eight pictures as large as Versatile Diffusion's take the VAE to about 4 GB

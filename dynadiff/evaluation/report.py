@@ -53,7 +53,7 @@ def which(evaluation: Evaluation, subject: Subject) -> str:
     of_all = f", of {subject.listed} held out" if subject.listed not in (None, n) else " held out"
     return (
         f"subject {subject.subject}, model {subject.model}: {n} {evaluation.on} trials{of_all} (split {subject.split})"
-        f", {pictures} pictures, {KINDS[evaluation.repetitions]}{over(subject.averaged)}; "
+        f", {pictures} pictures, {KINDS[evaluation.repetitions]}{over(subject.averaged)}{painted_by(subject)}; "
         f"baselines learnt from {subject.learnt} trials"
     )
 
@@ -63,6 +63,11 @@ def over(averaged: Averaged | None) -> str:
     if averaged is None:
         return ""
     return f", {averaged.fewest} to {averaged.most} in a mean (median {averaged.median})"
+
+
+def painted_by(subject: Subject) -> str:
+    """How pictures were sampled, as a clause; nothing where that is unsaid."""
+    return f", painted by {subject.sampling}" if subject.sampling else ""
 
 
 def _table(evaluation: Evaluation, subject: Subject, space: str) -> Table:

@@ -30,7 +30,15 @@ def _of_the_test(first: Plain) -> Plain:
     return first | {"on": "test", "subjects": [subject | {"averaged": None} for subject in subjects]}
 
 
-VERSIONS = Versions((_of_the_test,))  # of scores.json
+def _sampled_as_set(second: Plain) -> Plain:
+    """The second version did not say how pictures were sampled: as the model was set, whatever that was."""
+    subjects = second.get("subjects")
+    if not isinstance(subjects, list) or any(not isinstance(s, dict) or "sampling" in s for s in subjects):
+        raise ValueError("no list of subjects, or keys sampling")
+    return second | {"subjects": [subject | {"sampling": ""} for subject in subjects]}
+
+
+VERSIONS = Versions((_of_the_test, _sampled_as_set))  # of scores.json
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class Subject:
     listed: int | None  # trials that the model lists as held out; None where it lists none
     learnt: int  # trials that baselines learnt from
     rows: tuple[Row, ...]
+    sampling: str = ""  # sampler, steps and guidance that pictures were painted by, in words; "" where that is unsaid
 
     def row(self, decoder: str) -> Row | None:
         """That of a decoder, if it is there."""

@@ -119,12 +119,16 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> Generato
 
 def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
     """A generator of two networks, with the noise schedule and the sizes that a generator folder states."""
+    own = sizes_of(folder)
+    return Generator(unet, vae, load_schedule(folder), own.patch, own.picture_size, own.tokens)
+
+
+def load_schedule(folder: Path) -> Schedule:
+    """The noise schedule that a generator folder states. UserError for one that is not supported."""
     noise = DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
     if noise["beta_schedule"] != "scaled_linear":
         raise UserError(f"the noise schedule in {folder} is {noise['beta_schedule']}: only scaled_linear is supported")
     try:
-        schedule = Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
+        return Schedule(noise["num_train_timesteps"], noise["beta_start"], noise["beta_end"], noise["steps_offset"])
     except ValueError as error:
         raise UserError(f"{folder / 'scheduler'} is not supported ({error}): give another generator") from None
-    own = sizes_of(folder)
-    return Generator(unet, vae, schedule, own.patch, own.picture_size, own.tokens)

@@ -13,6 +13,7 @@ from torch import nn
 
 from dynadiff.networks.adapters import Adaptation, load_trained, set_trainable, trained, trained_state
 from dynadiff.networks.brain import BrainConfig, BrainModule, SharedBrain, adapt
+from dynadiff.networks.choices import Guidance, Sampling, Spacing
 from dynadiff.networks.draws import first_weights
 from dynadiff.networks.generator import Generator
 from dynadiff.recordings.held_out import HeldOut
@@ -30,14 +31,27 @@ class ModelConfig:
     brain: BrainConfig
     generator: str  # a folder, relative to the model's or not, "embedded" for the one in the package, or a hub id
     adaptation: Adaptation = field(default_factory=Adaptation)
-    steps: int = 20  # sampling steps and guidance that it was judged with
-    guidance: float = 3.0
+    steps: int = 20  # sampling steps, guidance and timesteps that it was judged with: a `Sampling`
+    guidance: Guidance = 3.0
     sampler: str = "ddim"  # or "ddpm"; an engine is always DDIM
+    spacing: Spacing = "leading"
     unconditional: str = "zeros"  # what guidance leads away from; or "learned"
     trained_on: str = ""  # one line for a reader
     held_out: HeldOut | None = None  # from its training; None: nothing that it could say
     brain_files: Mapping[str, str] = field(default_factory=dict)  # weight files and their sha256, set when saved
     unet_files: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sampling()
+
+    def sampling(self, seed: int = 0) -> Sampling:
+        """How it paints. Raises ValueError for what cannot be sampled by."""
+        return Sampling(self.sampler, self.steps, self.guidance, seed, self.spacing)
+
+    def sampled(self, sampling: Sampling) -> "ModelConfig":
+        """The same model, set to paint so."""
+        s = sampling
+        return replace(self, sampler=s.sampler, steps=s.steps, guidance=s.guidance, spacing=s.spacing)
 
 
 @dataclass

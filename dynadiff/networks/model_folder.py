@@ -19,9 +19,11 @@ from dynadiff.base.errors import UserError
 from dynadiff.base.files import atomic, file_digest
 from dynadiff.networks.adapters import Adaptation, load_trained, merge_lora, trained_state
 from dynadiff.networks.brain import shared_state
+from dynadiff.networks.choices import Sampling
 from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import load_generator
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model
+from dynadiff.networks.schedule import Schedule
 from dynadiff.networks.weights import save_tensors
 from dynadiff.recordings.held_out import FILES, HeldOut, Lists, read_trials
 from dynadiff.recordings.masks import MASK, mask_digest, save_mask, stored_affine, stored_mask
@@ -47,7 +49,14 @@ def _without_validation(old: Plain) -> Plain:
     return old | {"held_out": held | {"validation": None}}
 
 
-VERSIONS = Versions((_that_lists_nothing, _without_validation))  # of model.json
+def _spaced_evenly(old: Plain) -> Plain:
+    """The third version had evenly spaced timesteps, and one guidance for all of them."""
+    if "spacing" in old or not isinstance(old.get("guidance"), int | float):
+        raise ValueError("keys spacing, or no guidance")
+    return old | {"spacing": "leading"}
+
+
+VERSIONS = Versions((_that_lists_nothing, _without_validation, _spaced_evenly))  # of model.json
 
 
 def generator_folder(name: str, model: Path) -> Path:
@@ -84,7 +93,9 @@ def load_model(folder: Path, merged: bool = False) -> Model:
     mask = stored_mask(folder)
     if mask_digest(mask) != config.mask_sha256:
         raise UserError(f"{folder / MASK} is not the mask that this model was trained with: put the original back")
-    model = new_model(config, load_generator(generator_folder(config.generator, folder)), mask, stored_affine(folder))
+    generator = load_generator(generator_folder(config.generator, folder))
+    check_sampling(config.sampling(), generator.schedule, folder)
+    model = new_model(config, generator, mask, stored_affine(folder))
     try:
         model.brain.load_state_dict(_read(folder, config.brain_files))
         beside = _read(folder, config.unet_files)
@@ -108,6 +119,23 @@ def load_config(folder: Path) -> ModelConfig:
         raise UserError(f"no model in {folder}: make one with `dynadiff train --out {folder}`") from None
     except ValueError as error:
         raise UserError(f"{path} is not a model of this version ({error}): train it again") from None
+
+
+def check_sampling(sampling: Sampling, schedule: Schedule, folder: Path) -> None:
+    """UserError where the schedule of the model in that folder has no such timesteps."""
+    try:
+        schedule.timesteps(sampling.steps, sampling.spacing)
+    except ValueError as error:
+        raise UserError(
+            f"the model in {folder} cannot sample so ({error}): choose other --steps or --spacing"
+        ) from None
+
+
+def set_sampling(folder: Path, sampling: Sampling) -> None:
+    """From now on the model in the folder paints so; nothing else of it changes, and engines made of it stay."""
+    config = load_config(folder).sampled(sampling)
+    with atomic(folder / CONFIG) as new:
+        new.write_text(VERSIONS.write(config))
 
 
 def load_held_out(folder: Path) -> tuple[HeldOut, Lists]:

@@ -20,11 +20,11 @@ from torch import Tensor
 from dynadiff.base.errors import UserError
 from dynadiff.networks.adapters import Adaptation, load_trained, set_trainable, trained_state
 from dynadiff.networks.brain import BrainConfig, BrainModule
+from dynadiff.networks.choices import PUBLISHED, RELEASED, Sampling
 from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import Generator, assemble, save_generator
 from dynadiff.networks.model import Model, ModelConfig
 from dynadiff.networks.model_folder import save_model
-from dynadiff.networks.schedule import PUBLISHED, RELEASED, Sampling
 from dynadiff.networks.versatile import image_branch, plain_unet
 from dynadiff.networks.weights import load_strictly, read_weights
 from dynadiff.recordings.held_out import HeldOut
@@ -83,7 +83,7 @@ def import_official(checkpoint: Path, base: str, subject: Subject, out: Path, sa
     config = ModelConfig(
         subject=subject.name, tr=TR, mask_sha256=mask_digest(subject.mask), window=WindowSpec(), cleaning=Cleaning(),
         brain=sizes, generator="generator", adaptation=Adaptation(rank=rank, alpha=rank),  # their scale is 1
-        steps=sampling.steps, guidance=sampling.guidance, sampler=sampling.sampler,
+        steps=sampling.steps, guidance=sampling.guidance, sampler=sampling.sampler, spacing=sampling.spacing,
         trained_on=f"imported from {checkpoint.name}, weights of facebookresearch/dynadiff; {beside_release(sampling)}",
         held_out=HeldOut("standard", 0, None, (subject.name,), None),
     )  # fmt: skip

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dynadiff.base.random import item_rng
+from dynadiff.networks.choices import Sampling, guidance_at
 from dynadiff.networks.draws import normal
 from dynadiff.networks.generator import Generator, decode_latents, to_pixels
-from dynadiff.networks.schedule import Sampling
 
 
 class Step(nn.Module):
@@ -38,6 +38,20 @@ class Step(nn.Module):
         both = torch.cat([nothing, tokens])
         free, guided = self.unet(torch.cat([latent, latent]), timestep, both, return_dict=False)[0].chunk(2)
         update: Tensor = coefficients[0] * latent + coefficients[1] * (free + guidance * (guided - free))
+        return update
+
+
+class SingleStep(nn.Module):
+    """One DDIM step at guidance 1, where e_u + g (e_c − e_u) is e_c: the conditional half alone, half the work."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latent: Tensor, tokens: Tensor, timestep: Tensor, coefficients: Tensor) -> Tensor:
+        """The next latents (b, c, h, w); tokens (b, n, d), timestep (1,) int64, coefficients (2,)."""
+        noise = self.unet(latent, timestep, tokens, return_dict=False)[0]
+        update: Tensor = coefficients[0] * latent + coefficients[1] * noise
         return update
 
 
@@ -72,11 +86,16 @@ def paint(
     shape, device = generator.latent_shape, tokens.device
     x = noise.expand(len(tokens), *shape) if noise is not None else torch.stack([normal(rng, shape) for rng in rngs])
     x = x.to(device)
-    step, schedule = Step(generator.unet, null).to(device), generator.schedule
-    table = schedule.ddim(sampling.steps) if sampling.sampler == "ddim" else schedule.ddpm(sampling.steps)
-    guidance = torch.tensor(sampling.guidance, device=device)
-    for t, row in zip(schedule.timesteps(sampling.steps), torch.from_numpy(table).float().to(device), strict=True):
-        x = step(x, tokens, torch.tensor([int(t)], device=device), guidance, row[:2])
+    step, single, schedule = Step(generator.unet, null).to(device), SingleStep(generator.unet), generator.schedule
+    times = schedule.timesteps(sampling.steps, sampling.spacing)
+    table = schedule.ddim(times) if sampling.sampler == "ddim" else schedule.ddpm(sampling.steps)
+    guided = guidance_at(sampling.guidance, times.tolist())
+    for t, strength, row in zip(times, guided, torch.from_numpy(table).float().to(device), strict=True):
+        timestep = torch.tensor([int(t)], device=device)
+        if strength == 1:
+            x = single(x, tokens, timestep, row[:2])
+        else:
+            x = step(x, tokens, timestep, torch.tensor(strength, device=device), row[:2])
         if len(row) == 3:
             x = x + row[2] * torch.stack([normal(rng, shape) for rng in rngs]).to(device)
     return np.asarray(Render(generator)(x).cpu().numpy())

@@ -6,31 +6,20 @@ which the released code samples, has a third: ``x <- a x + b eps + s z`` with fr
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynadiff.networks.choices import Spacing, spacing_words
 
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are painted. The default is the paper's."""
-
-    sampler: str = "ddim"  # or "ddpm"
-    steps: int = 20
-    guidance: float = 3.0
-    seed: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.sampler.upper()}, {self.steps} steps, guidance {self.guidance:g}"
-
-
-PUBLISHED = Sampling()
-RELEASED = Sampling("ddpm", 20, 3.5)  # as facebookresearch/dynadiff paints; DDPM is ancestral
+# Align Your Steps (Sabour, Fidler & Kreis, 2024): ten timesteps found for Stable Diffusion 1.5, as diffusers has them
+AYS = (999, 850, 736, 645, 545, 455, 343, 233, 124, 24)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise schedule of Stable and Versatile Diffusion: betas linear in their square root, "leading" timesteps.
+    """Noise schedule of Stable and Versatile Diffusion: betas linear in their square root.
 
     Raises ValueError where betas are no shares that grow, or the offset is neither 0 nor 1.
     """
@@ -49,27 +38,50 @@ class Schedule:
         betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps) ** 2
         return np.cumprod(1 - betas)
 
-    def timesteps(self, steps: int) -> NDArray[np.int64]:
-        """Timesteps visited by a sampler of ``steps`` steps, noisiest first, (steps,)."""
+    def log_sigmas(self) -> NDArray[np.float64]:
+        """Logarithm of the noise beside a signal of 1 at each timestep of training, (train_steps,), rising."""
+        abar = self.alphas_cumprod()
+        return np.asarray(np.log((1 - abar) / abar) / 2)
+
+    def timesteps(self, steps: int, spacing: Spacing = "leading") -> NDArray[np.int64]:
+        """Timesteps visited by a sampler of ``steps`` steps, noisiest first, (steps,).
+
+        ValueError for a number of steps, or for timesteps, that this schedule has not.
+        """
         if not 1 <= steps < self.train_steps:
             raise ValueError(f"{steps} sampling steps are outside 1 to {self.train_steps - 1}")
-        stride = self.train_steps // steps
-        return (np.arange(steps)[::-1] * stride + self.steps_offset).astype(np.int64)
+        if spacing == "leading":  # as diffusers names it: evenly from 0 on, the offset added
+            stride = self.train_steps // steps
+            return (np.arange(steps)[::-1] * stride + self.steps_offset).astype(np.int64)
+        times = self._ays(steps) if isinstance(spacing, str) else spacing
+        falling = all(earlier > later for earlier, later in pairwise((*times, 0) if spacing == "ays" else times))
+        if len(times) != steps or not falling or not 0 <= times[-1] <= times[0] < self.train_steps:
+            raise ValueError(f"{steps} steps at {spacing_words(spacing)} are not among {self.train_steps} timesteps")
+        return np.array(times, np.int64)
 
-    def ddim(self, steps: int) -> NDArray[np.float64]:
-        """Columns a, b of ``x <- a x + b eps`` for each step, noisiest first, (steps, 2).
+    def _ays(self, steps: int) -> tuple[int, ...]:
+        """`AYS`, and other numbers of steps as its authors make them: between its levels of noise, in their logarithm.
 
-        After the last step the signal share is that of timestep 0 (``set_alpha_to_one = False``).
+        The levels are those of Stable Diffusion's schedule at the ten timesteps and at 0, where the last step ends.
+        """
+        known = Schedule().log_sigmas()[[*AYS, 0]]
+        levels = np.interp(np.linspace(0, len(AYS), steps + 1)[:-1], np.arange(len(known)), known)
+        times = np.rint(np.interp(levels, self.log_sigmas(), np.arange(self.train_steps)))
+        return tuple(times.astype(int).tolist())
+
+    def ddim(self, timesteps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Columns a, b of ``x <- a x + b eps`` for each step, (steps, 2); timesteps (steps,), noisiest first.
+
+        A step ends at the next one's timestep, the last at timestep 0 (``set_alpha_to_one = False``).
         """
         abar = self.alphas_cumprod()
-        t = self.timesteps(steps)
-        now = abar[t]
-        then = abar[np.maximum(t - self.train_steps // steps, 0)]
+        now = abar[timesteps]
+        then = abar[np.append(timesteps[1:], 0)]
         a = np.sqrt(then / now)
         return np.stack([a, np.sqrt(1 - then) - a * np.sqrt(1 - now)], axis=1)
 
     def ddpm(self, steps: int) -> NDArray[np.float64]:
-        """Columns a, b, s of ``x <- a x + b eps + s z`` for each step, noisiest first, (steps, 3).
+        """Columns a, b, s of ``x <- a x + b eps + s z`` for each of so many leading steps, noisiest first, (steps, 3).
 
         The mean of the posterior of the earlier latent, and its variance "fixed_small". After the last step no noise
         is left (signal share 1), so that its variance is nothing but the floor of 1e-20.

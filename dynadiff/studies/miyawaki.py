@@ -18,10 +18,10 @@ from dynadiff.base.random import initial_noise
 from dynadiff.evaluation.baselines import ridge
 from dynadiff.evaluation.betas import paint_betas
 from dynadiff.evaluation.report import print_pixel_scores
+from dynadiff.networks.choices import Sampling
 from dynadiff.networks.generator import Generator, load_generator
 from dynadiff.networks.image_encoder import encode_pictures
 from dynadiff.networks.sampling import paint
-from dynadiff.networks.schedule import Sampling
 from dynadiff.scores.pixels import pixel_scores
 from dynadiff.studies.patterns import SIDE, PatternEncoder, PatternTraining, as_pictures, train_patterns
 from dynadiff.training.betas import betas_config, fit_betas
@@ -95,9 +95,7 @@ def run_fold(betas: Betas, folder: Path, training: Training) -> dict[str, NDArra
     tokens = _ridge(learn, own, test)
     noise = torch.from_numpy(initial_noise(0, generator.latent_shape))
     plain = load_generator(folder.parent / "generator")  # the other one may have learned meanwhile
-    by_tokens = _painted(
-        plain, torch.from_numpy(tokens), noise, Sampling(steps=model.config.steps, guidance=training.guidance)
-    )
+    by_tokens = _painted(plain, torch.from_numpy(tokens), noise, model.config.sampling())
     made = (paint_betas(model, test).mean(axis=3), _ridge(learn, shown, test), by_tokens.mean(axis=3),
             np.repeat(shown.mean(axis=0, keepdims=True), len(test), axis=0))  # fmt: skip
     return {name: np.asarray(pictures, np.float64) for name, pictures in zip(DECODERS, made, strict=True)}
@@ -111,7 +109,7 @@ def _ridge(learn: Trials, targets: NDArray[np.float32], test: Trials) -> NDArray
 def _own(generator: Generator, shown: NDArray[np.uint8]) -> NDArray[np.float64]:
     noise = torch.from_numpy(initial_noise(0, generator.latent_shape))
     tokens = torch.from_numpy(encode_pictures(PatternEncoder(), as_pictures(shown)))
-    return np.asarray(_painted(generator, tokens, noise, Sampling(guidance=TRAINING.guidance)).mean(axis=3), np.float64)
+    return np.asarray(_painted(generator, tokens, noise, TRAINING.sampling).mean(axis=3), np.float64)
 
 
 def _visible(painted: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ def betas_config(voxels: int, generator: Generator, name: str, config: Training,
     return ModelConfig(
         subject=subject, tr=0.0, mask_sha256=mask_digest(_mask(voxels)), window=NO_TIME, cleaning=Cleaning(),
         brain=BrainConfig.betas(voxels, config.width, generator.tokens, config.dropout), generator=name,
-        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
+        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler, spacing=config.spacing,
         unconditional=config.unconditional,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ random is drawn item by item, so one process and many do the same on the same ba
 float32, and a stage that is interrupted and resumed is the one that was not, exactly.
 """
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,8 @@ class Stage:
 
     def begun_with(self) -> dict[str, Any]:
         """What a checkpoint must have been begun with, to be gone on from; `ANYHOW` excepted."""
-        return asdict(self.choices) | dict(self.origin)
+        choices: dict[str, Any] = json.loads(json.dumps(asdict(self.choices)))  # as a checkpoint gives them back
+        return choices | dict(self.origin)
 
     @property
     def checkpoint(self) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadiff.base.files import atomic
+from dynadiff.networks.choices import Sampling
 from dynadiff.networks.draws import normals, uniforms
 from dynadiff.networks.generator import (
     Generator,
@@ -27,7 +28,6 @@ from dynadiff.networks.generator import (
 )
 from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig, encode_pictures
 from dynadiff.networks.sampling import paint
-from dynadiff.networks.schedule import Sampling
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
 from dynadiff.training.fit import Stage, fit
 from dynadiff.training.logs import Log

@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from dynadiff.base.errors import UserError
+from dynadiff.networks.choices import Guidance, Sampling, Spacing, guidance_named, spacing_named
 from dynadiff.networks.facts import AGGREGATIONS, SETS, TARGETS, TIMESTEP_LAYERS
-from dynadiff.networks.schedule import Sampling
+from dynadiff.networks.schedule import Schedule
 from dynadiff.recordings.held_out import RULES
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.trials.divide import Division
@@ -28,6 +29,7 @@ WORDS = {
     "precision": ("no", "bf16", "fp16"),
     "split": RULES,
 }
+NAMED = {"guidance": guidance_named, "spacing": spacing_named}  # choices that have words of their own
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Training:
     targets: str = TARGETS  # regular expression of the modules that get one
     sampler: str = "ddim"  # or "ddpm"
     sampling_steps: int = 20
-    guidance: float = 3.0  # of the pictures that are looked at while training, and then of the model
+    guidance: Guidance = 3.0  # of the pictures that are looked at while training, and then of the model
+    spacing: Spacing = "leading"  # of their timesteps; or "ays", or a list
     precision: str = "no"  # "no" (float32), "bf16" or "fp16": of the networks; weights and loss stay float32
     gradient_checkpointing: bool = False  # recompute the U-Net's activations instead of keeping them
     ema: float = 0.0  # decay of the running mean of the weights that is saved; 0 is none
@@ -80,7 +83,7 @@ class Training:
     @property
     def sampling(self) -> Sampling:
         """How pictures are painted that are looked at."""
-        return Sampling(self.sampler, self.sampling_steps, self.guidance)
+        return Sampling(self.sampler, self.sampling_steps, self.guidance, spacing=self.spacing)
 
     @property
     def division(self) -> Division:
@@ -95,7 +98,7 @@ class Training:
         for name, words in WORDS.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} is {_one_of(words)}, not {getattr(self, name)!r}")
-        for name in ("steps", "batch", "micro_batch", "length", "width", "rank", "sampling_steps"):
+        for name in ("steps", "batch", "micro_batch", "length", "width", "rank"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
         for name in ("lr", "alpha", "clip"):
@@ -112,6 +115,7 @@ class Training:
         for name in ("condition_dropout", "online", "dropout", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} lies between 0 and 1, not at {getattr(self, name)}")
+        Schedule().timesteps(self.sampling.steps, self.spacing)
 
 
 RELEASED = Training(sampler="ddpm", guidance=3.5)
@@ -156,6 +160,7 @@ _PAPER = {
     "sampler": "P, sec. 2.3",
     "sampling_steps": "P, sec. 2.3: 20",
     "guidance": "P, sec. 2.3: 3",
+    "spacing": "R: leading, the default of diffusers; P names none",
     "precision": "P, app. B: float16",
     "gradient_checkpointing": "here: off; turn it on where memory is short",
     "ema": "P and R: none",
@@ -209,6 +214,11 @@ def change(config: Training, changes: Sequence[str]) -> Training:
 
 
 def _parsed(key: str, kind: str, value: str) -> Any:
+    if key in NAMED:
+        try:
+            return NAMED[key](value)
+        except ValueError as error:
+            raise UserError(f"--set {key}={value} does not hold: {error}") from None
     try:
         if "bool" in kind:
             return {"true": True, "false": False}[value.lower()]

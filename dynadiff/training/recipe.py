@@ -137,7 +137,7 @@ def _model_config(recipe: Recipe, store: Store, held_out: HeldOut, generator: Ge
         ),
         generator=recipe.generator,
         adaptation=Adaptation(config.trainable, config.rank, config.alpha, config.targets),
-        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler,
+        steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler, spacing=config.spacing,
         unconditional=config.unconditional, trained_on=line, held_out=held_out,
     )  # fmt: skip
 

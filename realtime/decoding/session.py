@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import Sampler
 from dynadiff.engines.open import open_decoder
 from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
@@ -31,7 +30,7 @@ def decode_feed(options: Options, headless: bool, console: Console, keys: Path |
     """
     own_keys = consumer_keys(keys) if keys else None
     before = check_place(options, headless)
-    decoder = open_decoder(options.engine, Path(options.model), sampler=Sampler(options.steps, options.guidance))
+    decoder = open_decoder(options.engine, Path(options.model), sampler=options.sampler)
     if decoder.engine.mode:
         console.print(f"the {options.engine} engine runs {decoder.engine.mode}", highlight=False, soft_wrap=True)
     spaces = spaces_of(decoder, options.engine, Path(options.model))

@@ -19,7 +19,7 @@ from realtime.feed.wire import Message
 
 T = TypeVar("T")
 UNFINISHED = ("broken off", "interrupted", "failed")  # how a run ended that can be gone on with
-CHOICES = ("engine", "seed", "steps", "guidance")  # that make other pictures of the same run
+CHOICES = ("engine", "seed", "steps", "guidance", "spacing", "quality")  # that make other pictures of the same run
 
 
 def _scored_once(old: Plain) -> Plain:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynadiff.engines.contract import Sampler
+from dynadiff.engines.choice import Sampler
 from dynadiff.engines.open import open_decoder
 from realtime.decoding.decode import decode
 from realtime.decoding.options import Options
@@ -37,7 +37,7 @@ def listed() -> dict[str, list[Call]]:
 def calls(request, tmp_path_factory) -> dict[str, list[Call]]:
     """What each thread of a decode calls, from the arrival of the seventh volume on."""
     shared = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
-    decoder = open_decoder("onnx", threads=1, sampler=Sampler(steps=2))
+    decoder = open_decoder("onnx", threads=1, sampler=Sampler(2, 5.0))
     volumes = np.random.default_rng(0).normal(1000, 20, (8, *decoder.mask.shape)).astype("<i2")
     run = shared.small_run(
         n_volumes=8, events=False, shape=decoder.mask.shape, volumes=lambda: iter(volumes), tr=decoder.manifest.tr,

@@ -49,6 +49,19 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def mixed(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine of that model, weights in files of their own: ten steps, of which the noisier half is guided."""
+    from dynadiff.engines.choice import Sampler
+    from dynadiff.networks.choices import Between
+    from exporters.choices import Graphs
+    from exporters.onnx import export_onnx
+
+    folder = tmp_path_factory.mktemp("mixed") / "onnx"
+    export_onnx(least, folder, Graphs(external=1), Sampler(10, Between(5.0, 501, 999), "ays"))
+    return folder
+
+
 @pytest.fixture
 def only_the_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """From then on an export writes the sampling step alone, and takes from an engine what is the same in both.

@@ -156,7 +156,8 @@ sys.meta_path.insert(0, Refuse())
 import numpy as np
 from pathlib import Path
 import realtime.cli, realtime.decoding.session
-from dynadiff.engines.contract import Sampler, paint
+from dynadiff.engines.choice import Sampler
+from dynadiff.engines.contract import paint
 from dynadiff.base.random import initial_noise
 from dynadiff.engines.open import open_decoder
 d = open_decoder("onnx", Path({str(untrained)!r}), 1, Sampler(steps=2))

@@ -15,29 +15,33 @@ pytest.importorskip("torch")
 import exporters.onnx
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
+from dynadiff.engines.choice import Sampler
 from dynadiff.engines.contract import paint
 from dynadiff.engines.open import open_decoder
 from exporters.choices import Graphs
 from exporters.onnx import export_onnx
 from exporters.precision import LARGEST, Reach, Watched, halve, refuse_over, report
 
+SAMPLER = Sampler(4, (3.0, 1.0, 3.0, 1.0))
+GRAPHS = ("brain.onnx", "step.onnx", "single.onnx", "decoder.onnx")
 WINDOWS = np.random.default_rng(0).standard_normal((2, 48, 6), np.float32)
 
 
 @pytest.fixture(scope="module")
 def half(least: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Reach]]:
+    """An engine that is guided at two steps of four, and what its values reached."""
     folder = tmp_path_factory.mktemp("half") / "onnx"
-    return folder, export_onnx(least, folder, Graphs("half"), windows=WINDOWS)
+    return folder, export_onnx(least, folder, Graphs("half"), SAMPLER, WINDOWS)
 
 
 def test_the_decoder_in_half_precision_paints_the_same(least: Path, half: tuple[Path, list[Reach]]) -> None:
-    engines = [open_decoder("torch", least, 1), open_decoder("onnx", half[0], 1)]
+    engines = [open_decoder("torch", least, 1, SAMPLER), open_decoder("onnx", half[0], 1)]
     noise = initial_noise(0, engines[0].manifest.latent_shape)
     for window in WINDOWS:
         one, two = (paint(d.engine, window, noise).astype(int) for d in engines)
         assert np.abs(one - two).max() <= 2
         assert one.std() > 1
-    for name in ("brain.onnx", "step.onnx", "decoder.onnx"):
+    for name in GRAPHS:
         graph = onnx.load(half[0] / name).graph
         kinds = {w.data_type for w in graph.initializer if np.prod(w.dims) > 16}
         assert TensorProto.FLOAT16 in kinds
@@ -47,18 +51,18 @@ def test_the_decoder_in_half_precision_paints_the_same(least: Path, half: tuple[
 
 def test_the_audit_names_what_every_network_reaches(half: tuple[Path, list[Reach]]) -> None:
     reached = half[1]
-    assert {r.graph for r in reached} == {"brain.onnx", "step.onnx", "decoder.onnx"}
+    assert {r.graph for r in reached} == set(GRAPHS)
     assert all(0 <= r.value < LARGEST for r in reached)
     assert [r.value for r in reached] == sorted((r.value for r in reached), reverse=True)
     lines = report(reached)
-    assert [line.split(":")[0] for line in lines] == ["brain.onnx", "step.onnx", "decoder.onnx"]
+    assert [line.split(":")[0] for line in lines] == ["brain.onnx", "step.onnx", "decoder.onnx", "single.onnx"]
     assert report([]) == []
 
 
 def test_values_that_half_precision_does_not_hold_are_refused(
     least: Path, half: tuple[Path, list[Reach]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_graphs(model: object, folder: Path, how: object) -> None:
+    def write_graphs(model: object, folder: Path, how: object, manifest: object) -> None:
         for name in ("brain.onnx", "step.onnx", "decoder.onnx"):
             shutil.copy(half[0] / name, folder)
 

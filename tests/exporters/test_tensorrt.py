@@ -21,9 +21,13 @@ import onnxruntime as ort  # noqa: E402
 from dynadiff.assets import EMBEDDED, JUDGE  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.base.files import file_digest  # noqa: E402
+from dynadiff.base.random import initial_noise  # noqa: E402
 from dynadiff.engines.build import NETWORKS  # noqa: E402
-from dynadiff.engines.contract import MANIFEST, Manifest  # noqa: E402
+from dynadiff.engines.choice import Sampler  # noqa: E402
+from dynadiff.engines.contract import MANIFEST, Manifest, paint  # noqa: E402
 from dynadiff.engines.cuda import Cuda  # noqa: E402
+from dynadiff.engines.open import open_decoder  # noqa: E402
+from dynadiff.engines.tensorrt import ONE_GRAPH, open_trt  # noqa: E402
 from dynadiff.engines.tensorrt_library import ATTENTION_SINCE, load_tensorrt  # noqa: E402
 from exporters.tensorrt import (  # noqa: E402
     Target,
@@ -103,6 +107,13 @@ def test_weights_beside_a_graph_are_found(rtx, tmp_path: Path) -> None:
         compile_graph(rtx, tmp_path / "brain.onnx", AHEAD)
 
 
+def test_the_graph_of_one_half_is_taken_with_its_weights_beside_it(rtx, mixed: Path) -> None:
+    plan, network = compile_graph(rtx, mixed / "single.onnx", AHEAD)
+    build = Manifest.load(mixed).build
+    assert build is not None
+    assert (network, len(plan) > 0) == (build.networks["single"], True)
+
+
 def test_an_open_shape_needs_a_profile(rtx, tmp_path: Path) -> None:
     graph = small_graph(tmp_path / "open.onnx", "n")
     with pytest.raises(UserError, match=r"does not build .*no optimization profile"):
@@ -143,6 +154,49 @@ def test_native_plans_are_built_by_the_same_code(version: str, native: Target, t
     assert manifest.build.libraries | {"cuda": "13.0", "tensorrt": version} == manifest.build.libraries
     assert manifest.kind == "trt"
     assert manifest.files["judge.onnx"] == file_digest(JUDGE)  # of the decoder that ships
+
+
+def test_a_step_of_one_half_is_a_plan_of_its_own(mixed: Path, tmp_path: Path) -> None:
+    """Built, opened and captured as the others are; pictures are the graphs', and each step runs the one it needs."""
+    cuda = FakeCuda()
+    trt = fake_tensorrt(cuda)
+    said: list[str] = []
+    built = build_engine(mixed, tmp_path / "engine", trt, native_target(Cuda(cuda, "trt")), said.append)
+    assert {f"{name}.plan" for name in (*NETWORKS, "single")} < set(built.files)
+    assert (built.networks, built.sampler) == (Manifest.load(mixed).networks, Manifest.load(mixed).sampler)
+    engine = open_trt(tmp_path / "engine", built, trt, Cuda(cuda, "trt"))
+    assert (engine.mode, trt.deserialised) == (ONE_GRAPH, 4)
+    window, noise = np.ones((48, 6), np.float32), initial_noise(0, built.latent_shape)
+    queued, known = [], engine._queue
+    engine._queue = lambda network: queued.append(network) or known(network)
+    for sampler in (Sampler(), Sampler(exact=True), Sampler(4, (1.0, 3.0, 1.0, 1.0), "ays")):
+        wanted = sampler.over(built)
+        engine.use(wanted.sampler)  # captures: what a graph launches is queued once
+        assert [2 - (name == "single") for name in queued if name != "brain"] == list(wanted.evaluations)
+        other = open_decoder("onnx", mixed, 1, sampler).engine
+        np.testing.assert_array_equal(paint(engine, window, noise), paint(other, window, noise))
+        encoded, latent = engine.encode(window), noise
+        for i in range(wanted.steps):
+            latent = engine.step(latent, encoded, i)
+        one_by_one = np.asarray(latent)
+        np.testing.assert_array_equal(one_by_one, np.asarray(engine.sample(noise, encoded)))
+        queued.clear()
+
+
+def test_plans_of_another_table_are_no_engine_that_is_there_already(
+    native: Target, trt, mixed: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(mixed, tmp_path / "source"))
+    said: list[str] = []
+    for changed in (False, True):
+        if changed:
+            written = json.loads((source / MANIFEST).read_text())
+            written["sampler"][0]["guidance"] = 4.0
+            (source / MANIFEST).write_text(json.dumps(written))
+        for again in (False, True):
+            manifest = build_engine(source, tmp_path / "engine", trt, native, said.append)
+            assert manifest.sampler == Manifest.load(tmp_path / "engine").sampler == Manifest.load(source).sampler
+            assert said[-1].endswith("holds this engine already") == again
 
 
 def test_a_tensorrt_older_than_the_operators_of_the_graphs_is_refused(native: Target, tmp_path: Path) -> None:

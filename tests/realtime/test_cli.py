@@ -7,12 +7,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
+from dynadiff.engines.choice import Sampler
+from dynadiff.networks.choices import Between
 from dynadiff.recordings.run import Event
 from realtime.decoding import session
 from realtime.feed.wire import RunStart, Volume
@@ -92,6 +95,39 @@ def test_skipping_can_be_chosen(option, late, realtime, feed_of, make_run, make_
     assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["late"] == late
 
 
+@pytest.mark.parametrize(
+    ("options", "sampler", "said"),
+    [
+        ((), Sampler(), {"steps": None, "guidance": None, "spacing": None, "quality": None}),
+        (("--quality", "exact"), Sampler(exact=True), {"steps": None, "quality": "exact"}),
+        (("--steps", 7, "--guidance", 2.5), Sampler(7, 2.5), {"steps": 7, "guidance": 2.5}),
+        (
+            ("--spacing", "900,5", "--guidance", "5,1"),
+            Sampler(None, (5.0, 1.0), (900, 5)),
+            {"spacing": [900, 5], "guidance": [5.0, 1.0]},
+        ),
+        (
+            ("--steps", 10, "--spacing", "ays", "--guidance", "5@501-999"),
+            Sampler(10, Between(5.0, 501, 999), "ays"),
+            {"spacing": "ays", "guidance": {"scale": 5.0, "low": 501, "high": 999}},
+        ),
+    ],
+)
+def test_how_pictures_are_sampled_is_chosen_and_kept_in_full(
+    options, sampler, said, realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
+):
+    asked = []
+    decoder = make_decoder()
+    monkeypatch.setattr(session, "open_decoder", lambda kind, folder, sampler: asked.append(sampler) or decoder)
+    address = feed_of(make_run(n_volumes=8, events=False))
+    code, _, err = realtime("decode", "--connect", address, "--out", tmp_path / "out", "--headless", *options)
+    assert (code, asked) == (0, [sampler]), err
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert {name: run["options"][name] for name in said} == said
+    assert run["model"]["sampler"] == [asdict(row) for row in decoder.manifest.sampler]
+    assert (run["model"]["spacing"], run["model"]["evaluations"]) == ("leading", 3)
+
+
 def test_a_run_shorter_than_a_window_is_told_and_no_crash(
     realtime, feed_of, make_run, make_decoder, monkeypatch, tmp_path
 ):
@@ -125,6 +161,12 @@ def test_a_model_for_another_brain_is_refused_and_the_feed_is_told(
         (["decode", "--headless", "--engine", "onyx"], "there is no engine 'onyx'"),
         (["decode", "--headless", "--model", "nowhere"], "no engine in nowhere/onnx"),
         (["decode", "--headless", "--out", "."], ". is in use and is never overwritten: give --out"),
+        (["decode", "--spacing", "karras"], "spacing is leading, ays or a list of timesteps"),
+        (["decode", "--headless", "--spacing", "1000,5"], "2 steps at 1000,5 are not among 1000 timesteps"),
+        (["decode", "--guidance", "strong"], "'strong' is no list of numbers"),
+        (["decode", "--headless", "--guidance", "5,1"], "guidance has 2 values for 20 steps"),
+        (["decode", "--quality", "best"], "--quality is exact, or left out"),
+        (["decode", "--quality", "exact", "--steps", "3"], "leave --steps, --guidance and --spacing out"),
         (["decode"], "no display: add --headless"),
         (["demo"], "no display: add --headless"),
         (["bench", "--engine", "onyx"], "there is no engine 'onyx'"),

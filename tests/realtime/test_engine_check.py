@@ -12,7 +12,8 @@ from rich.console import Console
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.engines import parity as errors
-from dynadiff.engines.contract import MANIFEST, Manifest, Sampler
+from dynadiff.engines.choice import Sampler
+from dynadiff.engines.contract import MANIFEST, Manifest
 from dynadiff.engines.open import open_decoder
 from realtime import bench
 from realtime import engine_check as parity
@@ -27,7 +28,7 @@ def quick(monkeypatch) -> None:
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     for module in (parity, bench):
-        monkeypatch.setattr(module, "open_decoder", partial(open_decoder, threads=1, sampler=Sampler(steps=2)))
+        monkeypatch.setattr(module, "open_decoder", partial(open_decoder, threads=1, sampler=Sampler(2, 5.0)))
 
 
 def test_the_embedded_engine_is_pytorch_to_the_rounding(realtime, quick, tmp_path: Path) -> None:

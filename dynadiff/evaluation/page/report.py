@@ -77,7 +77,7 @@ def _scores(evaluation: Evaluation, subject: Subject, anchor: str) -> Iterator[M
         "held out by": subject.split,
         "model": joined((f"{subject.model}, ", element("code", subject.model_sha256))),
         "baselines learnt from": f"{subject.learnt} trials",
-    })  # fmt: skip
+    } | ({"painted by": subject.sampling} if subject.sampling else {}))  # fmt: skip
     yield element("p", INTERVALS, class_="soft")
     for space, columns in spaces.items():
         if kept := [c for c in columns if any(row.cell(c.key) for row in subject.rows)]:

@@ -26,7 +26,6 @@ from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
 from dynadiff.networks.model import Model, ModelConfig, new_model
 from dynadiff.networks.model_folder import CONFIG, load_model, save_model
 from dynadiff.networks.sampling import paint
-from dynadiff.networks.schedule import Sampling
 from dynadiff.phantom.scenes import CATEGORIES
 from dynadiff.recordings.masks import mask_digest, masked_series
 from dynadiff.recordings.run import Run
@@ -146,8 +145,7 @@ def _train(fold: Material, encoder: ImageEncoder, folder: Path) -> None:
 def _painted(model: Model, test: Trials) -> NDArray[np.uint8]:
     noise = torch.from_numpy(initial_noise(0, model.generator.latent_shape))
     tokens = torch.from_numpy(brain_tokens(model, test.online))
-    sampling = Sampling(model.config.sampler, model.config.steps, model.config.guidance)
-    return paint(model.generator, tokens, range(len(tokens)), sampling, model.null, noise)
+    return paint(model.generator, tokens, range(len(tokens)), model.config.sampling(), model.null, noise)
 
 
 def _digest(runs: Sequence[Run], mask: NDArray[np.bool_]) -> str:

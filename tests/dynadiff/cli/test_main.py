@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from dynadiff.assets import EMBEDDED
+from dynadiff.networks.choices import Between, Sampling
 
 HEAVY = {"torch", "diffusers", "numpy", "scipy", "h5py", "nibabel", "cv2", "onnxruntime"}
 HELP = """
@@ -24,7 +28,7 @@ def test_help_imports_nothing_heavy_and_the_package_is_a_command() -> None:
     """A process of its own, as ``python -m dynadiff``; every other test runs its command in this one."""
     done = subprocess.run([sys.executable, "-c", HELP, "--help"], capture_output=True, text=True, check=True)
     assert "Usage: python -m dynadiff" in done.stdout
-    assert {"train", "prepare", "evaluate", "export", "study", "import"} <= set(done.stdout.split())
+    assert {"train", "prepare", "evaluate", "export", "sampler", "study", "import"} <= set(done.stdout.split())
     assert not HEAVY & set(done.stderr.split())
 
 
@@ -66,6 +70,18 @@ WRONG = [
     ("export onnx --out shared", "is no engine folder: give --out another name"),
     ("export onnx --out x --precision quarter", "there is no precision 'quarter'"),
     ("export onnx --out x --opset 7", "opset 7 is not offered"),
+    (
+        "export onnx --out x --spacing karras",
+        "a list of timesteps as 999,700,300, not karras",
+    ),
+    ("export onnx --out x --spacing 5,900", "timesteps fall from step to step"),
+    ("export onnx --out x --guidance strong", "'strong' is no list of numbers"),
+    ("export trt --out x --steps 3", "--guidance, --spacing and --root belong to onnx: export that first"),
+    ("sampler --model none", "no model in none"),
+    ("sampler --model none --guidance 5@9-1", "between two timesteps, the smaller first, not 5@9-1"),
+    ("evaluate --quality best", "--quality is exact, or left out"),
+    ("evaluate --quality exact --steps 3", "leave --steps, --guidance and --spacing out"),
+    ("evaluate --guidance 5,-1", "guidance is a number from 0 on"),
     ("export onnx --out x --root none", "--root is where --precision half gets windows"),
     ("export onnx --out x --precision half --root none", "there is no folder none"),
     ("export trt --model none --out x", "no model in none"),
@@ -94,6 +110,12 @@ WRONG = [
     ("train --out shared", "shared is not empty: add --resume"),
     ("train --out x --preset magic", "choose one of paper, released, phantom"),
     ("train --out x --set colour=red", "names no choice of a training run"),
+    ("train --out x --set spacing=karras", "spacing is leading, ays or a list of timesteps"),
+    ("train --out x --set spacing=900,5", "spacing lists 2 timesteps for 20 steps"),
+    ("train --out x --set spacing=1000,5 --set sampling_steps=2", "are not among 1000 timesteps"),
+    ("train --out x --set guidance=5,1", "guidance has 2 values for 20 steps"),
+    ("train --out x --set guidance=strong", "'strong' is no list of numbers"),
+    ("train --out x --set sampler=ddpm --set spacing=ays", "ddpm has leading timesteps, not ays"),
     ("train --out x --preset paper", "preset paper needs a generator"),
     ("train --out x --generator none", "none is no generator folder"),
     ("train --out x --generator plain", "plain has no image encoder: choose another"),
@@ -239,3 +261,32 @@ def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
         said
         == f"interrupted: {tmp_path}/out keeps what was learnt until the last checkpoint; --resume goes on from there\n"
     )
+
+
+def test_how_a_model_paints_is_told_and_set_and_nothing_else_of_it_changes(tmp_path: Path, dynadiff) -> None:
+    pytest.importorskip("diffusers")
+    from dynadiff.networks.model_folder import load_config
+
+    model = Path(shutil.copytree(EMBEDDED, tmp_path / "model", ignore=shutil.ignore_patterns("onnx")))
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    known = load_config(model)
+    code, said, wrong = dynadiff("sampler", "--model", model)
+    assert (code, wrong) == (0, "")
+    assert said.splitlines()[0].startswith(f"{model}: {known.sampling()}, ")
+    assert len(said.splitlines()) == 1 + known.steps
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    asked = ("--spacing", "ays", "--steps", 10, "--guidance", "5@501-999")
+    code, said, wrong = dynadiff("sampler", "--model", model, *asked)
+    assert (code, wrong) == (0, "")
+    first, *rows = said.splitlines()
+    assert first == f"{model}: DDIM, 10 steps ays, guidance 5@501-999, 15 evaluations of the U-Net a picture"
+    assert rows == [
+        f"{t:5d}  guidance {5 if t > 500 else 1}" for t in (999, 850, 736, 645, 545, 455, 343, 233, 124, 24)
+    ]
+    sampling = Sampling("ddim", 10, Between(5.0, 501, 999), spacing="ays")
+    assert load_config(model) == known.sampled(sampling)
+    after = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    assert {path.name for path in after if after[path] != before[path]} == {"model.json"}
+    code, _, wrong = dynadiff("sampler", "--model", model, "--steps", 100)
+    assert (code, wrong.count("\n"), "100 steps at ays are not among 1000 timesteps" in wrong) == (2, 1, True)
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == after

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
-from dynadiff.engines.contract import MANIFEST, VERSIONS, Encoded, Manifest, paint
+from dynadiff.engines.contract import MANIFEST, Encoded, Manifest, paint
 from dynadiff.engines.open import open_decoder
+from dynadiff.engines.versions import VERSIONS
 
 RAW = json.loads((EMBEDDED / "onnx" / MANIFEST).read_text())
 
@@ -86,12 +87,25 @@ def test_a_manifest_is_read_as_written(tmp_path: Path) -> None:
     assert Manifest.load(tmp_path) == manifest
 
 
-@pytest.mark.parametrize("table", [[], [{"timestep": 1000}], [{"timestep": -1}], [{"timestep": 1, "colour": 2}]])
+@pytest.mark.parametrize(
+    "table",
+    [
+        [],
+        [{"timestep": 1000}],
+        [{"timestep": -1}],
+        [{"timestep": 5}, {"timestep": 5}],
+        [{"timestep": 5}, {"timestep": 900}],
+        [{"timestep": 5, "guidance": -1.0}],
+        [{"timestep": 1, "colour": 2}],
+    ],
+)
 def test_a_table_that_no_schedule_has_is_no_manifest(folder: Path, table: list[dict]) -> None:
     new = json.loads(VERSIONS.current(json.dumps(RAW), MANIFEST)) | {"version": VERSIONS.newest}
     new["sampler"] = [{"x": 1.0, "eps": 0.0, "guidance": 1.0} | row for row in table]
     (folder / MANIFEST).write_text(json.dumps(new))
-    with pytest.raises(UserError, match=r"not an engine manifest of this version \(.*(no step|timestep|colour)"):
+    with pytest.raises(
+        UserError, match=r"not an engine manifest of this version \(.*(no step|timesteps|from 0 on|colour)"
+    ):
         Manifest.load(folder)
 
 

@@ -15,7 +15,8 @@ from dynadiff.assets import EMBEDDED
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
 from dynadiff.engines import open as engines
-from dynadiff.engines.contract import MANIFEST, Encoded, Manifest, Sampler, paint
+from dynadiff.engines.choice import Sampler
+from dynadiff.engines.contract import MANIFEST, Encoded, Manifest, paint
 from dynadiff.engines.cuda import Cuda, Resident
 from dynadiff.engines.open import open_decoder
 from dynadiff.engines.tensorrt import ONE_GRAPH, TrtEngine, open_trt
@@ -45,7 +46,7 @@ def machine():
 def engine_of(built: Path, machine, **changes: object) -> TrtEngine:
     manifest = Manifest.load(built)
     engine = open_trt(built, manifest, machine.trt, machine.cuda)
-    engine.use(Sampler(**({"steps": STEPS} | changes)).over(manifest).sampler)
+    engine.use(Sampler(**({"steps": STEPS, "guidance": 5.0} | changes)).over(manifest).sampler)
     return engine
 
 
@@ -59,7 +60,7 @@ NOISE = initial_noise(0, (12, 8, 8))
 
 @pytest.fixture(scope="session")
 def onnx_engine():
-    return open_decoder("onnx", EMBEDDED, 1, Sampler(steps=STEPS)).engine
+    return open_decoder("onnx", EMBEDDED, 1, Sampler(STEPS, 5.0)).engine
 
 
 def test_pictures_are_those_of_the_graphs_that_the_plans_hold(built, machine, window, onnx_engine) -> None:
@@ -118,7 +119,7 @@ def test_another_table_frees_what_the_last_one_needed(built, machine, window) ->
     engine, cuda = engine_of(built, machine), machine.bindings
     used, graphs, first = cuda.used, len(cuda.graphs), paint(engine, window, NOISE)
     assert graphs == 1
-    for changed in ({"steps": 7}, {"steps": 2, "guidance": 2.0}):
+    for changed in ({"steps": 7, "guidance": 5.0}, {"steps": 2, "guidance": 2.0}):
         engine.use(Sampler(**changed).over(Manifest.load(built)).sampler)
         fresh = FakeCuda()
         trt = fake_tensorrt(fresh)
@@ -126,7 +127,7 @@ def test_another_table_frees_what_the_last_one_needed(built, machine, window) ->
         np.testing.assert_array_equal(paint(engine, window, NOISE), paint(same, window, NOISE))
         assert (cuda.used, len(cuda.graphs)) == (fresh.used, len(fresh.graphs))
         assert cuda.used != used
-    engine.use(Sampler(steps=STEPS).over(Manifest.load(built)).sampler)
+    engine.use(Sampler(STEPS, 5.0).over(Manifest.load(built)).sampler)
     assert (cuda.used, len(cuda.graphs)) == (used, graphs)
     np.testing.assert_array_equal(paint(engine, window, NOISE), first)
     assert machine.trt.deserialised == 3
@@ -136,7 +137,7 @@ def test_a_gpu_without_room_for_another_table_goes_on_with_the_one_it_has(built,
     engine, cuda = engine_of(built, machine), machine.bindings
     first, used, mode = paint(engine, window, NOISE), cuda.used, engine.mode
     manifest = Manifest.load(built)
-    another = Sampler(steps=300).over(manifest).sampler
+    another = Sampler(300, 5.0).over(manifest).sampler
     sizes = [rows.size // STEPS * 300 for rows in engine._rows.values()]
     assert len(sizes) > 1
     for fits in range(len(sizes)):  # so many of its rows
@@ -147,7 +148,7 @@ def test_a_gpu_without_room_for_another_table_goes_on_with_the_one_it_has(built,
         assert (cuda._room, engine.mode, engine.table) == (
             sum(sizes[:fits]),
             mode,
-            Sampler(STEPS).over(manifest).sampler,
+            Sampler(STEPS, 5.0).over(manifest).sampler,
         )
         cuda._room = room
         np.testing.assert_array_equal(paint(engine, window, NOISE), first)

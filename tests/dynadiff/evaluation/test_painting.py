@@ -9,7 +9,7 @@ pytest.importorskip("diffusers")
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.evaluation import painting  # noqa: E402
 from dynadiff.evaluation.painting import Kept, batch_of, paint_all  # noqa: E402
-from dynadiff.networks.schedule import Sampling  # noqa: E402
+from dynadiff.networks.choices import Sampling  # noqa: E402
 from support.small_models import small_generator  # noqa: E402
 
 

@@ -18,6 +18,7 @@ pytest.importorskip("diffusers")
 
 from diffusers import DDIMScheduler  # noqa: E402
 
+from dynadiff.engines.choice import Sampler  # noqa: E402
 from dynadiff.evaluation import evaluate, run  # noqa: E402
 from dynadiff.evaluation.scored import load_evaluation, mean_over_subjects  # noqa: E402
 from dynadiff.training.presets import PHANTOM  # noqa: E402
@@ -225,5 +226,26 @@ def test_pictures_of_other_data_are_painted_anew(shared, tree, tmp_path) -> None
     origins = {evaluate._origin(given, None)}
     for changed in ({"online": given.online + 0.5}, {"shown": given.shown[::-1]}, {"names": given.names[::-1]}):
         origins.add(evaluate._origin(replace(given, **changed), None))
-    assert len(origins) == 4
+    sampled = evaluate.How(sampler=Sampler(3, (1.0, 3.0, 3.0), "ays"))
+    cheaper = evaluate.judged(shared / "subject-01", lambda *_: tree, sampled)
+    origins.add(evaluate._origin(cheaper, None))
+    assert len(origins) == 5
     assert evaluate._origin(given, None) in origins
+
+
+def test_other_sampling_is_other_pictures_and_is_said(shared, tree, tmp_path, dynadiff, no_outside_eye) -> None:
+    model, told = shared / "subject-01", []
+    sampled = {"as set": (), "exact": ("--quality", "exact"), "listed": ("--spacing", "900,5", "--guidance", "3,1")}
+    for name, options in sampled.items():
+        out = tmp_path / "kept" / name
+        against = () if name == "as set" else ("--against", tmp_path / "kept" / "as set" / "scores.json")
+        code, said, wrong = dynadiff("evaluate", "--model", model, "--root", tree, "--out", out, *options, *against)
+        assert code == 0, wrong
+        (subject,) = load_evaluation(out).subjects
+        told.append(subject.sampling)
+        assert f"painted by {subject.sampling}" in " ".join(said.split())
+        assert subject.sampling in (out / "report.html").read_text()
+    assert told == ["DDIM, 1 step, guidance 5", "DDIM, 20 steps, guidance 5", "DDIM, 2 steps 900,5, guidance 3,1"]
+    assert len({path.name for path in (tmp_path / "kept").rglob("dynadiff-online-seed-*.npz")}) == 3
+    code, _, wrong = dynadiff("evaluate", "--model", model, "--root", tree, "--spacing", "1000,5")
+    assert (code, wrong.count("\n"), "not among 1000 timesteps" in wrong) == (2, 1, True)

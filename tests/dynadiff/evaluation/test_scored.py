@@ -87,7 +87,7 @@ def test_means_over_subjects_have_the_standard_error_of_subjects():
 def test_the_first_version_is_read_and_says_nothing_of_what_was_averaged(tmp_path):
     document = json.loads(VERSIONS.write(evaluation()))
     for one in document["subjects"]:
-        del one["averaged"]
+        del one["averaged"], one["sampling"]
     del document["version"], document["on"]
     (tmp_path / SCORES).write_text(json.dumps(document))
     assert load_evaluation(tmp_path) == evaluation()

@@ -15,8 +15,8 @@ from dynadiff.networks.adapters import (  # noqa: E402
     trained,
     trained_state,
 )
-from dynadiff.networks.full_size import random_unet  # noqa: E402
 from dynadiff.networks.generator import tiny_generator  # noqa: E402
+from exporters.full_size import random_unet  # noqa: E402
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.networks.schedule import PUBLISHED, RELEASED
+from dynadiff.networks.choices import PUBLISHED, RELEASED, Between, Sampling
 from dynadiff.training.presets import PRESETS, SOURCES, Training, preset
 
 
@@ -46,6 +46,11 @@ def test_changes_have_the_type_of_what_they_change() -> None:
     assert (changed.lr, changed.steps, changed.micro_batch) == (2e-4, 7, 8)
     assert (changed.gradient_checkpointing, changed.sampler) == (True, "ddpm")
     assert preset("phantom") == PRESETS["phantom"]
+    cheaper = preset("phantom", ["sampling_steps=3", "spacing=900,500,5", "guidance=5@501-999"])
+    assert cheaper.sampling == Sampling("ddim", 3, Between(5.0, 501, 999), spacing=(900, 500, 5))
+    assert preset("paper", ["spacing=ays", "sampling_steps=2", "guidance=5,1"]).sampling == Sampling(
+        "ddim", 2, (5.0, 1.0), spacing="ays"
+    )
 
 
 @pytest.mark.parametrize(

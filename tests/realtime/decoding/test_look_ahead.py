@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynadiff.engines.contract import Sampler
+from dynadiff.engines.choice import Sampler
 from dynadiff.engines.open import open_decoder
 from dynadiff.recordings.run import Event
 from dynadiff.scores.identification import correlations, two_way
@@ -170,7 +170,7 @@ def test_a_mark_that_was_written_is_not_written_again(k, decode_of, make_decoder
 @pytest.fixture(scope="module")
 def small_engine():
     """The engine that ships, in a single step."""
-    return open_decoder("onnx", threads=1, sampler=Sampler(steps=1))
+    return open_decoder("onnx", threads=1, sampler=Sampler(1, 5.0))
 
 
 def test_a_real_engine_does_not_look_ahead(small_engine, decode_of):

@@ -136,14 +136,24 @@ def test_what_was_painted_is_not_painted_again(make_run, run_to, tmp_path):
     assert len(run_to(messages, tmp_path / "out")) <= 25 - painted + 1  # it may have died between picture and line
 
 
-def test_other_choices_are_refused_and_nothing_is_touched(make_run, run_to, tmp_path):
+@pytest.mark.parametrize(
+    ("begun", "now", "said"),
+    [
+        ({}, {"seed": 1}, "begun with seed 0 and not 1"),
+        ({"guidance": (5.0, 1.0, 1.0)}, {"guidance": (5.0, 5.0, 1.0)}, r"with guidance \[5.0, 1.0, 1.0\] and not"),
+        ({"spacing": "ays"}, {}, "begun with spacing ays and not None"),
+        ({}, {"quality": "exact"}, "begun with quality None and not exact"),
+    ],
+)
+def test_other_choices_are_refused_and_nothing_is_touched(begun, now, said, make_run, run_to, tmp_path):
     messages = messages_of(make_run())
     with pytest.raises(Died):
-        run_to(messages, tmp_path / "out", dies_at=20)
+        run_to(messages, tmp_path / "out", dies_at=20, **begun)
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    with pytest.raises(UserError, match="begun with seed 0 and not 1"):
-        run_to(messages, tmp_path / "out", seed=1)
+    with pytest.raises(UserError, match=said):
+        run_to(messages, tmp_path / "out", **now)
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+    assert run_to(messages, tmp_path / "out", **begun)  # what it was begun with goes on
 
 
 def test_a_decode_that_ended_is_not_gone_on_with(make_run, run_to, tmp_path):
