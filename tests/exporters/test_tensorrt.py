@@ -101,7 +101,7 @@ def test_weights_beside_a_graph_are_found(rtx, tmp_path: Path) -> None:
     brain = onnx.load(SOURCE / "brain.onnx")
     onnx.save(brain, tmp_path / "brain.onnx", save_as_external_data=True, location="brain.data", size_threshold=0)
     plan, network = compile_graph(rtx, tmp_path / "brain.onnx", AHEAD)
-    assert (network, len(plan) > 4_000_000) == (BUILD.networks["brain"], True)
+    assert (network, len(plan) > 2_000_000) == (BUILD.networks["brain"], True)
     (tmp_path / "brain.data").unlink()
     with pytest.raises(UserError, match=r"does not take .*brain\.onnx \(.*: export it again"):
         compile_graph(rtx, tmp_path / "brain.onnx", AHEAD)
