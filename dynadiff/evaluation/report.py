@@ -89,9 +89,12 @@ def _ahead(evaluation: Evaluation, subject: Subject) -> list[str]:
     lines = []
     for found in differences(evaluation, subject, first):
         if found.column == column.key:
-            low, high = (number(edge, column) for edge in (found.ahead.low, found.ahead.high))
-            by = f"{number(found.ahead.mean, column)} [{low}, {high}]{column.unit and f' {column.unit}'}"
-            lines.append(f"{first} is ahead of {found.other} by {by} in {column.title}, {column.space}")
+            behind = found.ahead.mean < 0
+            edges = (-found.ahead.high, -found.ahead.low) if behind else (found.ahead.low, found.ahead.high)
+            low, high = (number(edge, column) for edge in edges)
+            by = f"{number(abs(found.ahead.mean), column)} [{low}, {high}]{column.unit and f' {column.unit}'}"
+            where = "behind" if behind else "ahead of"
+            lines.append(f"{first} is {where} {found.other} by {by} in {column.title}, {column.space}")
     return lines
 
 

@@ -143,7 +143,6 @@ _PAPER = {
     "offset_noise": "R, training loss: 0.1",
     "warm_start": "P: none",
     "anchor": "P: none",
-    "timestep_layers": "here: chosen on validation, where it does better than the paper's layer for each volume",
     "online": "P: whole-run cleaning",
     "offset": "R: rows r+3 to r+8, with which the released weights are run; P: 3 s",
     "length": "P: 8 s, six volumes",

@@ -218,7 +218,9 @@ def test_prepare_and_train_from_the_store(tmp_path: Path, phantom_of, dynadiff) 
         assert runs == {"sub-01_ses-nsd02_task-nsdcore_run-01"}
     code, _, wrong = dynadiff(*run, "--resume", "--set", "lr=1")
     assert (code, "begun with lr" in wrong) == (2, True)
-    code, _, wrong = dynadiff("train", "--store", store, "--out", tmp_path / "new", *tiny, "--shift", 1, "--set", "online=0.5")
+    code, _, wrong = dynadiff(
+        "train", "--store", store, "--out", tmp_path / "new", *tiny, "--shift", 1, "--set", "online=0.5"
+    )
     assert (code, "prepare another store" in wrong) == (2, True)
     code, _, wrong = dynadiff("train", "--store", store, "--out", tmp_path / "new", "--set", "colour=red")
     assert (code, "names no choice" in wrong, wrong.count("\n")) == (2, True, 1)

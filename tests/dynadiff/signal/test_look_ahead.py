@@ -197,6 +197,7 @@ WHOLE_RUN = {
     "dynadiff/trials/source.py": "keeps them beside the online ones, for training",
     "dynadiff/trials/prepare.py": "writes them beside the online ones, for training",
     "dynadiff/evaluation/betas.py": "betas have no run; both kinds are the same array",
+    "dynadiff/studies/haxby/fold.py": "what Dynadiff and its opponents learn from; judged are online windows",
     "dynadiff/studies/miyawaki.py": "betas have no run; both kinds are the same array",
     "dynadiff/studies/phantom.py": "how hard the phantom is, measured as others measured NSD",
     "dynadiff/evaluation/evaluate.py": 'the row "offline cleaning", beside "online"',
