@@ -102,7 +102,7 @@ def import_(
         open_image(mask)
     else:
         check_tree(root, {subject: None})
-    from dynadiff.networks.official import beside_release, import_official, read_subject
+    from dynadiff.networks.released.official import beside_release, import_official, read_subject
     from dynadiff.training.presets import PRESETS
 
     sampling = PRESETS[preset].sampling

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dynadiff.base.files import atomic
 from dynadiff.base.random import initial_noise
-from dynadiff.evaluation.baselines import ridge
 from dynadiff.evaluation.evaluate import BATCH, brain_tokens
 from dynadiff.networks.model import Model
 from dynadiff.networks.sampling import paint
 from dynadiff.scores.pixels import PixelScores, pixel_scores
 from dynadiff.training.logs import save_sheet
+from dynadiff.trials.baselines import ridge
 from dynadiff.trials.source import Trials
 
 SCORES, PICTURES = "scores.json", "samples/test-trials.png"

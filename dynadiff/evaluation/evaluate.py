@@ -23,12 +23,12 @@ from torch import Tensor
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.engines.choice import AS_SET, Sampler
-from dynadiff.evaluation.baselines import nearest, ridge
 from dynadiff.evaluation.columns import Eyes, scored
 from dynadiff.evaluation.painting import Kept, batch_of, moved, paint_all
 from dynadiff.evaluation.scored import Averaged, Column, Row, Subject
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
 from dynadiff.networks.image_encoder import ImageEncoder, encode_pictures
+from dynadiff.networks.layout import layout_tokens
 from dynadiff.networks.model import Model
 from dynadiff.networks.model_folder import (
     CONFIG,
@@ -41,6 +41,7 @@ from dynadiff.networks.model_folder import (
 from dynadiff.networks.sampling import Render
 from dynadiff.recordings.held_out import HeldOut, Lists, Part
 from dynadiff.recordings.nsd import NSD
+from dynadiff.trials.baselines import nearest, ridge
 from dynadiff.trials.divide import judged_on
 from dynadiff.trials.source import Trials, collect, nsd_runs
 from dynadiff.trials.splits import one_repetition, repetitions
@@ -199,8 +200,8 @@ class _Decoder:
 def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[str, _Decoder]]:
     """The model itself twice, then baselines fitted on the rest of the tree, then the ceiling.
 
-    Ridge regression stands there twice: to the VAE's latents, and, where the generator has an image encoder of its own,
-    to the tokens from which the unadapted generator paints.
+    Ridge regression stands there to the VAE's latents, and, where the generator has an image encoder of its own, to the
+    tokens from which the unadapted generator paints, with the latents as the layout too where it takes one.
     """
     model, learn = given.model, given.learn
     home = generator_folder(model.config.generator, given.folder)
@@ -228,7 +229,12 @@ def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[
         _Decoder(lambda _: render(plain, low.reshape(-1, *latents.shape[1:])), noisy=False),
     )
     if encoder is not None:
-        yield "ridge to tokens, same generator, online", _Decoder(partial(painted, tokens.reshape(-1, *own.shape[1:])))
+        said = tokens.reshape(-1, *own.shape[1:])
+        yield "ridge to tokens, same generator, online", _Decoder(partial(painted, said))
+        if plain.layout:
+            layout = layout_tokens(torch.from_numpy(low).reshape(-1, *latents.shape[1:]), plain.tokens[1]).numpy()
+            told = np.concatenate([said, layout], axis=1)
+            yield "ridge to tokens and latents, same generator, online", _Decoder(partial(painted, told))
         yield "ceiling: the picture's own tokens", _Decoder(partial(painted, encode_pictures(encoder, given.shown)))
     else:
         yield (

@@ -100,6 +100,12 @@ def has_encoder(folder: Path) -> bool:
     return (folder / "image_encoder").is_dir()
 
 
+def takes_layout(folder: Path) -> bool:
+    """Does its U-Net take a picture's layout beside the tokens (`dynadiff.networks.layout`)?"""
+    unet = _configuration(folder / unet_part(folder) / "config.json")
+    return unet.get("in_channels") != unet.get("out_channels")
+
+
 def _configuration(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))

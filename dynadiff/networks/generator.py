@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from dynadiff.base.errors import UserError
 from dynadiff.networks.facts import CONFIG, SMALL, Sizes, sizes_of, unet_part
 from dynadiff.networks.image_encoder import ImageEncoder
+from dynadiff.networks.layout import LayoutUNet, layout_count, with_layout
+from dynadiff.networks.released.versatile import load_unet
 from dynadiff.networks.schedule import Schedule
-from dynadiff.networks.versatile import load_unet
 
 
 @dataclass
@@ -31,13 +32,23 @@ class Generator:
     schedule: Schedule
     patch: int
     picture_size: int
-    tokens: tuple[int, int]  # how many image tokens, and their width
+    tokens: tuple[int, int]  # how many image tokens, and their width; a layout's are not counted
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a latent."""
         side = int(self.unet.config.sample_size)
-        return int(self.unet.config.in_channels), side, side
+        return int(self.unet.config.out_channels), side, side
+
+    @property
+    def layout(self) -> int:
+        """How many further tokens tell its U-Net a picture's layout; 0 where it takes none."""
+        takes = isinstance(self.unet, LayoutUNet)
+        return layout_count(self.latent_shape, self.tokens[1]) if takes else 0
+
+    def told(self, layout: bool) -> tuple[int, int]:
+        """How many tokens a brain module says, with a picture's ``layout`` or without it, and their width."""
+        return self.tokens[0] + layout * self.layout, self.tokens[1]
 
     def freeze(self) -> "Generator":
         for network in (self.unet, self.vae):
@@ -46,11 +57,15 @@ class Generator:
 
 
 def tiny_generator(picture_size: int = SMALL) -> Generator:
-    """The generator that ships: 3.8 M U-Net and 1.6 M VAE parameters, latents 12×8×8, 17 tokens of 64 (untrained)."""
+    """The generator that ships: 3.8 M U-Net and 1.6 M VAE parameters, latents 12×8×8, 17 tokens of 64 (untrained).
+
+    Its U-Net takes a layout, 12 tokens more.
+    """
+    tokens = (17, 64)
     unet = UNet2DConditionModel(
         sample_size=picture_size // 8, in_channels=12, out_channels=12, block_out_channels=(96, 96), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=64, attention_head_dim=4, norm_num_groups=16,
+        cross_attention_dim=tokens[1], attention_head_dim=4, norm_num_groups=16,
     )  # fmt: skip
     vae = AutoencoderKL(
         in_channels=48, out_channels=48, latent_channels=12, block_out_channels=(64, 96), layers_per_block=1,
@@ -60,7 +75,7 @@ def tiny_generator(picture_size: int = SMALL) -> Generator:
     with torch.no_grad():  # the posterior's deviation is not learned: a tenth of what the mean is held to
         vae.quant_conv.weight[12:] = 0
         vae.quant_conv.bias[12:] = 2 * math.log(0.1)
-    return Generator(unet, vae, Schedule(), patch=4, picture_size=picture_size, tokens=(17, 64))
+    return Generator(with_layout(unet, tokens[0]), vae, Schedule(), patch=4, picture_size=picture_size, tokens=tokens)
 
 
 def to_unit(pictures: Tensor) -> Tensor:
@@ -120,6 +135,8 @@ def load_generator(folder: Path, dtype: torch.dtype = torch.float32) -> Generato
 def assemble(unet: Any, vae: Any, folder: Path) -> Generator:
     """A generator of two networks, with the noise schedule and the sizes that a generator folder states."""
     own = sizes_of(folder)
+    if isinstance(unet, LayoutUNet):
+        unet.image_tokens = own.tokens[0]
     return Generator(unet, vae, load_schedule(folder), own.patch, own.picture_size, own.tokens)
 
 

@@ -15,7 +15,6 @@ from scipy.io import loadmat
 
 from dynadiff.base.errors import UserError
 from dynadiff.base.random import initial_noise
-from dynadiff.evaluation.baselines import ridge
 from dynadiff.evaluation.betas import paint_betas
 from dynadiff.evaluation.report import print_pixel_scores
 from dynadiff.networks.choices import Sampling
@@ -27,6 +26,7 @@ from dynadiff.studies.patterns import SIDE, PatternEncoder, PatternTraining, as_
 from dynadiff.training.betas import betas_config, fit_betas
 from dynadiff.training.dynadiff import Training
 from dynadiff.training.logs import save_sheet
+from dynadiff.trials.baselines import ridge
 from dynadiff.trials.betas import Betas, checked
 from dynadiff.trials.source import Trials
 

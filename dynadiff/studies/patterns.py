@@ -4,6 +4,7 @@ Its tokens are not learned: one for each 2×2 pixels, their values and a code of
 find pixels, and the generator knows what patterns look like: half are random dots, half are random strokes and frames.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynadiff.networks.draws import normals, uniforms
 from dynadiff.networks.generator import Generator, save_generator, to_unit
 from dynadiff.networks.schedule import Schedule
 from dynadiff.training.fit import Stage, fit
-from dynadiff.training.generator import Uncertainty, uncertain
+from dynadiff.training.generator.stages import Uncertainty
+from dynadiff.training.generator.vae import Reconstruction, encode_all, scale_latents
 from dynadiff.training.presets import Training
 from dynadiff.training.processes import open_accelerator
-from dynadiff.training.vae import Reconstruction, encode_all, scale_latents
 from dynadiff.trials.batches import RandomPictures
 
 SIDE = 10  # pixels
@@ -108,12 +110,31 @@ def train_patterns(config: PatternTraining, out: Path, never: frozenset[bytes] =
     save_generator(generator, None, out / "generator")
 
 
-def uncertain_pixels(
-    tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor, share: Tensor, white: Tensor
-) -> Tensor:
-    """Tokens whose pixels, the first four numbers, are `uncertain`, and whose place is as it was."""
-    seen = uncertain(tokens[..., :4], other[..., :4], mean[..., :4], certainty, share, white[..., :4])
-    return torch.cat([seen, tokens[..., 4:]], 2)
+class Blurred(nn.Module):
+    """Tokens (b, n, d) whose pixels, the first four numbers, are `uncertain`; their place is as it was."""
+
+    def __init__(self, tokens: Tensor, least_certain: float) -> None:
+        super().__init__()
+        self.all, self._least = nn.Buffer(tokens, persistent=False), least_certain
+        self.mean = nn.Buffer(tokens.mean(0), persistent=False)
+
+    def forward(self, tokens: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        other = self.all[torch.tensor([int(rng.integers(len(self.all))) for rng in rngs], device=tokens.device)]
+        certainty = self._least + (1 - self._least) * uniforms(rngs, tokens)
+        share, white = uniforms(rngs, tokens), normals(rngs, tokens)
+        seen = uncertain(tokens[..., :4], other[..., :4], self.mean[..., :4], certainty, share, white[..., :4])
+        return torch.cat([seen, tokens[..., 4:]], 2)
+
+
+def uncertain(tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor, share: Tensor, white: Tensor) -> Tensor:
+    """Tokens as a regression that explains ``certainty`` of their variance would predict them.
+
+    A regression shrinks towards the mean by its explained variance r and errs with variance r (1 − r). Its error is no
+    white noise: it looks like another picture. So here it is a random mixture of ``other`` pictures' tokens and of
+    ``white`` noise of unit variance.
+    """
+    error = share.sqrt() * (other - mean) + (1 - share).sqrt() * white * (other - mean).std()
+    return mean + certainty * (tokens - mean) + (certainty * (1 - certainty)).sqrt() * error
 
 
 def _dots(rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -160,7 +181,7 @@ def _train_unet(
     with torch.no_grad():
         tokens = PatternEncoder()(to_unit(pictures))
     mean, deviation = encode_all(generator, pictures)
-    objective = Uncertainty(generator, tokens, config.least_certain, config.dropout, uncertain_pixels)
+    objective = Uncertainty(generator, Blurred(tokens, config.least_certain), config.dropout)
     source = RandomPictures({"tokens": tokens, "mean": mean, "deviation": deviation})
     stage = Stage("pattern unet", config.choices(config.steps), work)
     fit(stage, objective, {"unet": generator.unet}, source, accelerator, lambda step, log: None)

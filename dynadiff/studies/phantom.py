@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.evaluation.baselines import ridge
 from dynadiff.phantom.features import SIZE, gabor_energy
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
 from dynadiff.recordings.nsd import NSD
@@ -22,6 +21,7 @@ from dynadiff.scores.identification import correlations, n_way_top1, two_way
 from dynadiff.scores.intervals import bootstrap_ci
 from dynadiff.signal.cleaning import Cleaning, drift_terms
 from dynadiff.signal.windows import WindowSpec, offline_windows
+from dynadiff.trials.baselines import ridge
 
 WAYS = 50
 FIR_LAGS = 18  # 24 s

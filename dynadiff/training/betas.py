@@ -27,7 +27,7 @@ def betas_config(voxels: int, generator: Generator, name: str, config: Training,
     """What a model of betas says of itself: no time, so a TR of 0, and a mask that is a list of its voxels."""
     return ModelConfig(
         subject=subject, tr=0.0, mask_sha256=mask_digest(_mask(voxels)), window=NO_TIME, cleaning=Cleaning(),
-        brain=BrainConfig.betas(voxels, config.width, generator.tokens, config.dropout), generator=name,
+        brain=BrainConfig.betas(voxels, config.width, generator.told(config.low_level), config.dropout), generator=name,
         steps=config.sampling_steps, guidance=config.guidance, sampler=config.sampler, spacing=config.spacing,
         unconditional=config.unconditional,
     )  # fmt: skip

@@ -7,6 +7,7 @@ Careil, Benchetrit & King (2025), sec. 2.3 and appendix B; the loss is in `dynad
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from dynadiff.base.files import atomic, new_array
 from dynadiff.base.random import initial_noise, item_rng
 from dynadiff.networks.generator import Generator, posterior, to_unit
 from dynadiff.networks.image_encoder import encode_pictures
+from dynadiff.networks.layout import layout_tokens
 from dynadiff.networks.model import Model, SharedModel
 from dynadiff.networks.sampling import paint
 from dynadiff.training.fit import Stage, fit, moved
@@ -31,7 +33,7 @@ from dynadiff.training.processes import open_accelerator
 from dynadiff.trials.batches import ItemsOfOne, ItemsOfSeveral, ItemSource, Look, TrialSources, looks
 from dynadiff.trials.source import TrialSource
 
-__all__ = ["PRESETS", "Training", "train", "warm_start"]
+__all__ = ["PRESETS", "Training", "own_tokens", "train", "warm_start"]
 
 WARM_LR, WARM_BATCH, WARM_UP = 1e-3, 256, 100
 LOOKED_AT, SHEET = 256, 16  # watched trials of which the loss, and the pictures, are looked at
@@ -49,9 +51,10 @@ def warm_start(
     """
     accelerator = accelerator or open_accelerator(config)
     warm = replace(config, steps=config.warm_start, batch=WARM_BATCH, lr=WARM_LR, warmup=WARM_UP, ema=0.0)
-    source = _source(trials, lambda one: ItemsOfOne(one, config.online, None, _own(encoder, one)))
+    own = partial(own_tokens, model.generator, encoder, layout=config.low_level)
+    source = _source(trials, lambda one: ItemsOfOne(one, config.online, None, own(np.array(one.pictures))))
     seen = [look for several in looks(watched, config.online > 0, LOOKED_AT, BATCH) for look in several]
-    truth = torch.cat([torch.from_numpy(encode_pictures(encoder, look.shown)) for look in seen])
+    truth = torch.cat([own(look.shown) for look in seen])
 
     @torch.no_grad()
     def watch(step: int, log: Log) -> None:
@@ -77,13 +80,16 @@ def train(
     anchor needs, if there is one. Raises UserError as `dynadiff.training.fit.fit` does.
     """
     accelerator = accelerator or open_accelerator(config)
-    generator, anchor = model.generator, encoder if config.anchor else None
+    generator = model.generator
     if config.gradient_checkpointing:
         generator.unet.enable_gradient_checkpointing()
 
     def windows(one: TrialSource) -> ItemsOfOne:
         latents = latents_of(generator, one.pictures, work / "latents")
-        return ItemsOfOne(one, config.online, latents, None if anchor is None else _own(anchor, one))
+        if encoder is None or not config.anchor:
+            return ItemsOfOne(one, config.online, latents, None)
+        own = own_tokens(generator, encoder, np.array(one.pictures), config.low_level)
+        return ItemsOfOne(one, config.online, latents, own)
 
     with accelerator.main_process_first():
         source = _source(trials, windows)
@@ -109,9 +115,15 @@ def _source(trials: TrialSources, windows: Callable[[TrialSource], ItemsOfOne]) 
     return windows(trials)
 
 
-def _own(encoder: nn.Module, trials: TrialSource) -> Tensor:
-    """The pictures' own tokens (p, n, d)."""
-    return torch.from_numpy(encode_pictures(encoder, np.array(trials.pictures)))
+@torch.no_grad()
+def own_tokens(generator: Generator, encoder: nn.Module, pictures: NDArray[np.uint8], layout: bool) -> Tensor:
+    """The tokens (p, n, d) that pictures (p, s, s, 3) have of their own, with their ``layout``: what brains say."""
+    tokens = torch.from_numpy(encode_pictures(encoder, pictures))
+    if not layout:
+        return tokens
+    batches = (to_unit(batch.to(generator.vae.device)) for batch in torch.from_numpy(pictures).split(BATCH))
+    means = torch.cat([posterior(generator, batch)[0].float().cpu() for batch in batches])
+    return torch.cat([tokens, layout_tokens(means, tokens.shape[2])], 1)
 
 
 @torch.no_grad()

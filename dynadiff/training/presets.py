@@ -26,7 +26,7 @@ WORDS = {
     "timesteps": ("cubic", "uniform"),
     "unconditional": ("zeros", "learned"),
     "sampler": ("ddim", "ddpm"),
-    "precision": ("no", "bf16", "fp16"),
+    "precision": ("no", "auto", "bf16", "fp16"),
     "split": RULES,
 }
 NAMED = {"guidance": guidance_named, "spacing": spacing_named}  # choices that have words of their own
@@ -63,6 +63,7 @@ class Training:
     timestep_layers: str = "each"  # volume of the window has one, or all have one "shared", or "none" has
     aggregation: str = "out"  # where volumes become one; also "in", "out_mean", "in_mean", "none" (one volume)
     blocks: int = 0  # residual blocks in the brain module
+    low_level: bool = False  # the brain module says a picture's coarse latents too; the paper's does not
     trainable: str = "lora"  # of the U-Net; or "cross-attention", "linear", "all", "none"
     rank: int = 4  # of the adapters
     alpha: float = 4.0
@@ -71,7 +72,7 @@ class Training:
     sampling_steps: int = 20
     guidance: Guidance = 3.0  # of the pictures that are looked at while training, and then of the model
     spacing: Spacing = "leading"  # of their timesteps; or "ays", or a list
-    precision: str = "no"  # "no" (float32), "bf16" or "fp16": of the networks; weights and loss stay float32
+    precision: str = "no"  # or "bf16", "fp16", "auto": of the networks; weights and loss stay float32
     gradient_checkpointing: bool = False  # recompute the U-Net's activations instead of keeping them
     ema: float = 0.0  # decay of the running mean of the weights that is saved; 0 is none
     seed: int = 0
@@ -123,7 +124,8 @@ PAPER = Training(unconditional="learned", precision="fp16")
 # two cores see a hundredth of the paper's 19 million windows: the brain module starts where regression ends
 PHANTOM = Training(
     steps=400, batch=64, lr=1e-4, weight_decay=0.05, warmup=50, warm_start=1500, anchor=0.1,
-    split="held-out-twice", width=256, dropout=0.4, timestep_layers="shared", guidance=5.0, precision="bf16",
+    split="held-out-twice", width=256, dropout=0.4, timestep_layers="shared", low_level=False, guidance=5.0,
+    precision="auto",
 )  # fmt: skip
 PRESETS = {"paper": PAPER, "released": RELEASED, "phantom": PHANTOM}
 
@@ -152,6 +154,7 @@ _PAPER = {
     "timestep_layers": "P, sec. 2.2 and table 2",
     "aggregation": "P, table 2: at the output",
     "blocks": "R: none",
+    "low_level": "P and R: none",
     "trainable": "P, sec. 2.3 and table 3",
     "rank": "P, app. B and R: 4",
     "alpha": "P, app. B and R: 4",
@@ -177,11 +180,12 @@ _PHANTOM = _RELEASED | dict.fromkeys(
     ("steps", "batch", "lr", "weight_decay", "warmup", "warm_start", "anchor", "width", "dropout", "guidance"), _HERE
 )
 _PHANTOM |= {
+    "low_level": "here: for colours and places, which image tokens hardly hold",
     "timestep_layers": "here: chosen on validation, where it does better than the paper's layer for each volume",
     "online": "P: whole-run cleaning; by `study causal` windows as served are worse to learn from",
     "split": "here: choices are made on validation, figures on shared pictures; the demo's session is in neither",
     "sampler": "P, sec. 2.3",
-    "precision": "here: bf16 autocast, which halves the time on a CPU",
+    "precision": "here: bf16 autocast where a CPU has AVX-512, which halves the time, else float32",
 }
 SOURCES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"paper": _PAPER, "released": _RELEASED, "phantom": _PHANTOM}

@@ -9,6 +9,7 @@ Knows processes and precision; knows nothing of what is trained.
 
 import json
 import os
+from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any
@@ -33,6 +34,7 @@ def open_accelerator(config: Training, deepspeed: bool = False) -> Accelerator:
         os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"  # it is DeepSpeed that joins the processes then
     cpu = not torch.accelerator.is_available()  # accelerate joins processes without a GPU only when it is told so
     check_precision(config)
+    config = replace(config, precision=precision_here(config.precision))
     state = PartialState(cpu=cpu, timeout=PATIENCE)
     AcceleratorState._reset_state()  # accelerate keeps the first precision of a process, and a study may have several
     plugin = DeepSpeedPlugin(hf_ds_config=zero2(config, state.num_processes)) if deepspeed else None
@@ -44,6 +46,14 @@ def check_precision(config: Training) -> None:
     """UserError where this machine cannot train in it."""
     if config.precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("float16 training needs a GPU: add --set precision=bf16, or --set precision=no")
+
+
+def precision_here(precision: str) -> str:
+    """What ``auto`` is on this machine: bf16 where it is quicker than float32; it is ten times slower on AVX2 alone."""
+    if precision != "auto":
+        return precision
+    quick = torch.accelerator.is_available() or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return "bf16" if quick else "no"
 
 
 def open_processes() -> Accelerator:

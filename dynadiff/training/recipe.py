@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 
+import numpy as np
 import torch
 
 from dynadiff.assets import JUDGE
@@ -18,8 +20,9 @@ from dynadiff.networks.model_folder import generator_folder, save_model, save_sh
 from dynadiff.phantom.tree import is_phantom
 from dynadiff.recordings.held_out import FILES, HeldOut, listed, write_trials
 from dynadiff.recordings.nsd import NSD
-from dynadiff.training.dynadiff import train, warm_start
-from dynadiff.training.generator import GeneratorTraining, train_generator
+from dynadiff.training.dynadiff import own_tokens, train, warm_start
+from dynadiff.training.generator.said import Said, said_of
+from dynadiff.training.generator.stages import GeneratorTraining, train_generator
 from dynadiff.training.pretrained import identity, learnt_before, load_pretrained
 from dynadiff.training.processes import check_precision, open_accelerator
 from dynadiff.training.request import Recipe, check_choices, check_data, check_size, store_of
@@ -42,7 +45,8 @@ def train_recipe(recipe: Recipe) -> str:
     missing = check_data(recipe)  # before anything is trained, so that a wrong folder is told at once
     if sizes_named(recipe.generator, recipe.out) is None:
         whole = GeneratorTraining()
-        train_generator(whole if recipe.at_most is None else whole.at_most(recipe.at_most), recipe.out)  # by all
+        short = whole if recipe.at_most is None else whole.at_most(recipe.at_most)
+        train_generator(short, recipe.out, partial(_listen, recipe))  # by all
     accelerator = open_accelerator(config, recipe.deepspeed)  # one at a time: they share their state
     with accelerator.main_process_first():
         generator = load_generator(generator_folder(recipe.generator, recipe.out))
@@ -73,6 +77,14 @@ def train_recipe(recipe: Recipe) -> str:
             save_shared_model(model, recipe.out, dtype)
     accelerator.end_training()
     return line
+
+
+def _listen(recipe: Recipe, generator: Generator, encoder: ImageEncoder) -> Said:
+    """What the brain of the first subject says of pictures, in the tokens and latents of these networks."""
+    stores = {f"{subject:02d}": _store(recipe, subject, generator.picture_size) for subject in recipe.subjects}
+    learn = next(iter(divide_all(stores, recipe.choices.division, recipe.sessions).values())).learn
+    own = own_tokens(generator, encoder, np.array(learn.pictures), layout=True)
+    return said_of(learn, own, online=recipe.choices.online == 1)
 
 
 def _store(recipe: Recipe, subject: int, picture_size: int) -> Store:
@@ -132,8 +144,8 @@ def _model_config(recipe: Recipe, store: Store, held_out: HeldOut, generator: Ge
         subject=store.plan.subject, tr=store.tr, mask_sha256=store.plan.mask_sha256, window=config.window,
         cleaning=store.plan.cleaning,
         brain=BrainConfig(
-            voxels, config.length, config.width, generator.tokens, config.dropout, config.timestep_layers,
-            config.aggregation, config.blocks,
+            voxels, config.length, config.width, generator.told(config.low_level), config.dropout,
+            config.timestep_layers, config.aggregation, config.blocks,
         ),
         generator=recipe.generator,
         adaptation=Adaptation(config.trainable, config.rank, config.alpha, config.targets),

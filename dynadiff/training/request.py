@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynadiff.base import commands
 from dynadiff.base.errors import UserError
-from dynadiff.networks.facts import SMALL, TRAINED, has_encoder, locate, sizes_named
+from dynadiff.networks.facts import SMALL, TRAINED, has_encoder, locate, sizes_named, takes_layout
 from dynadiff.recordings.nsd import NSD
 from dynadiff.training.presets import Training
 from dynadiff.trials.prepare import wanted_runs
@@ -75,6 +75,11 @@ def check_generator(preset: str, name: str, out: Path, config: Training) -> int:
         raise UserError(
             f"preset {preset} starts from the generator's image tokens and {name} has no image encoder: "
             "choose another, or add --set warm_start=0 --set anchor=0"
+        )
+    if config.low_level and not takes_layout(locate(name, out, configurations=True)):
+        raise UserError(
+            f"preset {preset} has a low-level path and the U-Net of {name} takes no layout: choose another generator, "
+            "or add --set low_level=false"
         )
     return sizes.picture_size
 

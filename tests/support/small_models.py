@@ -6,6 +6,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from dynadiff.networks.brain import BrainConfig
 from dynadiff.networks.generator import Generator
+from dynadiff.networks.layout import with_layout
 from dynadiff.networks.model import Model, ModelConfig, SharedModel, new_model, new_shared_model
 from dynadiff.networks.schedule import Schedule
 from dynadiff.signal.cleaning import Cleaning
@@ -31,6 +32,15 @@ def small_generator() -> Generator:
         mid_block_add_attention=False, sample_size=8,
     )  # fmt: skip
     return Generator(unet, vae, Schedule(), patch=1, picture_size=8, tokens=(5, 16))
+
+
+def layout_generator() -> Generator:
+    """The same with a U-Net that takes a layout, 4 tokens more, and heeds it."""
+    torch.manual_seed(0)
+    generator = small_generator()
+    generator.unet = with_layout(generator.unet, generator.tokens[0]).eval()
+    torch.nn.init.normal_(generator.unet.conv_in.weight, std=0.1)
+    return generator
 
 
 def a_model(choices: Training = SHORT, width: int = 8) -> Model:

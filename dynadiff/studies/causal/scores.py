@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynadiff.evaluation.baselines import ridge, ridge_at, ridge_penalty
 from dynadiff.scores.identification import correlations, n_way_top1, two_way
 from dynadiff.studies.causal.cleaners import Windows
+from dynadiff.trials.baselines import ridge, ridge_at, ridge_penalty
 
 EVERY = 3  # runs: of these the penalty is chosen, which does not depend on how many there are
 N_WAY = 50

@@ -119,6 +119,7 @@ WRONG = [
     ("train --out x --preset paper", "preset paper needs a generator"),
     ("train --out x --generator none", "none is no generator folder"),
     ("train --out x --generator plain", "plain has no image encoder: choose another"),
+    ("train --out x --generator plain --set warm_start=0 --set anchor=0 --set low_level=true", "plain takes no layout"),
     ("train --out x --store none --generator embedded", "none/subj01 holds no finished store"),
     ("train --out x --store none --root none", "--root and --store are two sources"),
     ("train --out x --pretrained none", "no model in none"),

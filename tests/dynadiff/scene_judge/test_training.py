@@ -56,7 +56,7 @@ def test_it_learns_and_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 
 
 def test_scenes_are_none_that_anybody_else_sees():
-    from dynadiff.training.generator import FIRST_SCENE, GeneratorTraining
+    from dynadiff.training.generator.stages import FIRST_SCENE, GeneratorTraining
 
     assert FIRST_SCENE + GeneratorTraining().scenes < scene_judge.FIRST_SCENE
 

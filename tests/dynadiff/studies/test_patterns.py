@@ -11,13 +11,14 @@ pytest.importorskip("diffusers")
 from dynadiff.networks.generator import load_generator, posterior, to_unit  # noqa: E402
 from dynadiff.studies.patterns import (  # noqa: E402
     SIDE,
+    Blurred,
     PatternEncoder,
     PatternTraining,
     as_pictures,
     draw_patterns,
     pattern_generator,
     train_patterns,
-    uncertain_pixels,
+    uncertain,
 )
 
 QUICK = PatternTraining(patterns=64, vae_steps=3, steps=3, batch=8)
@@ -46,18 +47,31 @@ def test_tokens_hold_four_pixels_and_tell_their_places_apart() -> None:
     assert apart.min() > 0.2
 
 
-def test_uncertain_tokens_keep_their_place_and_the_variance_of_a_regression() -> None:
+def test_blurred_tokens_keep_their_place_and_the_variance_of_a_regression() -> None:
     torch.manual_seed(0)
     encoder = PatternEncoder()
-    tokens = encoder(to_unit(torch.from_numpy(as_pictures(draw_patterns(np.random.default_rng(1), 4000)))))
-    mean, other = tokens.mean(0), tokens[torch.randperm(4000)]
-    drawn = torch.rand(4000, 1, 1), torch.randn_like(tokens)
-    seen = uncertain_pixels(tokens, other, mean, torch.full((4000, 1, 1), 0.3), *drawn)
+    tokens = encoder(to_unit(torch.from_numpy(as_pictures(draw_patterns(np.random.default_rng(1), 2000)))))
+    rngs = [np.random.default_rng(k) for k in range(2000)]
+    seen = Blurred(tokens, 1.0)(tokens, rngs)  # all of it known
+    torch.testing.assert_close(seen, tokens)
+    seen = Blurred(tokens, 0.0)(tokens, rngs)  # half of it, on average
     assert torch.equal(seen[..., 4:], tokens[..., 4:])
-    true, found = (t[..., :4] - mean[:, :4] for t in (tokens, seen))
-    assert (true * found).sum() / true.square().sum() == pytest.approx(0.3, abs=0.02)
-    assert found.var() / true.var() == pytest.approx(0.3, abs=0.03)
-    torch.testing.assert_close(uncertain_pixels(tokens, other, mean, torch.ones(4000, 1, 1), *drawn), tokens)
+    true, found = (t[..., :4] - tokens.mean(0)[:, :4] for t in (tokens, seen))
+    assert (true * found).sum() / true.square().sum() == pytest.approx(0.5, abs=0.03)
+    assert found.var() / true.var() == pytest.approx(0.5, abs=0.03)
+
+
+def test_uncertain_tokens_shrink_and_err_as_a_regression_does() -> None:
+    torch.manual_seed(0)
+    tokens, other = torch.randn(2, 4000, 3, 8)
+    mean = torch.full((3, 8), 2.0)
+    for certainty in (0.25, 0.6, 1.0):
+        share, white = torch.rand(4000, 1, 1), torch.randn_like(tokens)
+        seen = uncertain(tokens + mean, other + mean, mean, torch.full((4000, 1, 1), certainty), share, white) - mean
+        slope = float((seen * tokens).mean() / tokens.square().mean())
+        assert slope == pytest.approx(certainty, abs=0.02)
+        # the best guess of the tokens from what is seen is what is seen: that is what regression leaves
+        assert float((seen * tokens).mean() / seen.square().mean()) == pytest.approx(1, abs=0.03)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_generator(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dynadiff.base.errors import UserError
-from dynadiff.evaluation.baselines import ridge
 from dynadiff.recordings.nsd import NSD
 from dynadiff.signal.windows import WindowSpec
 from dynadiff.studies.phantom import identify, load_trials, measure, noise, picture_features
+from dynadiff.trials.baselines import ridge
 
 SMALL = {1: (12, 14, 10)}
 

@@ -196,6 +196,16 @@ def test_a_batch_that_cannot_be_shared_and_half_precision_without_a_gpu_are_refu
             open_accelerator(replace(SHORT, precision="fp16"))
 
 
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", "no"), ("AVX512", "bf16"), ("DEFAULT", "no")])
+def test_a_cpu_trains_in_half_precision_only_where_that_is_quicker(
+    capability: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    assert open_accelerator(replace(SHORT, precision="auto")).mixed_precision == expected
+    assert open_accelerator(replace(SHORT, precision="bf16")).mixed_precision == "bf16"
+
+
 def test_a_process_may_train_with_one_precision_after_another(tmp_path: Path, trials: Trials) -> None:
     found = []
     for precision in ("no", "bf16"):

@@ -17,6 +17,7 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert (paper.unconditional, paper.precision, paper.ema) == ("learned", "fp16", 0)
     assert (paper.sampler, paper.sampling_steps, paper.guidance) == ("ddim", 20, 3.0)
     assert (paper.offset, paper.length, paper.online, paper.warm_start, paper.anchor) == (3, 6, 0, 0, 0)
+    assert not paper.low_level
 
 
 def test_the_released_preset_differs_from_the_paper_where_the_release_does() -> None:
@@ -31,7 +32,8 @@ def test_the_phantom_preset_is_what_the_shipped_decoder_was_trained_with() -> No
     phantom = PRESETS["phantom"]
     assert (phantom.steps, phantom.batch, phantom.lr, phantom.weight_decay, phantom.warmup) == (400, 64, 1e-4, 0.05, 50)
     assert (phantom.warm_start, phantom.anchor, phantom.online) == (1500, 0.1, 0.0)
-    assert (phantom.width, phantom.dropout, phantom.guidance, phantom.precision) == (256, 0.4, 5.0, "bf16")
+    assert (phantom.width, phantom.dropout, phantom.guidance, phantom.precision) == (256, 0.4, 5.0, "auto")
+    assert not phantom.low_level
 
 
 def test_every_number_of_every_preset_has_a_source() -> None:

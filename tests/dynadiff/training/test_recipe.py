@@ -18,7 +18,7 @@ from dynadiff.networks.model_folder import load_config, load_held_out, load_mode
 from dynadiff.recordings.held_out import Trial  # noqa: E402
 from dynadiff.recordings.nsd import NSD  # noqa: E402
 from dynadiff.signal.windows import WindowSpec  # noqa: E402
-from dynadiff.training.generator import GeneratorTraining  # noqa: E402
+from dynadiff.training.generator.stages import GeneratorTraining  # noqa: E402
 from dynadiff.training.presets import PHANTOM, change  # noqa: E402
 from dynadiff.training.pretrained import learnt_before  # noqa: E402
 from dynadiff.training.recipe import train_recipe  # noqa: E402
@@ -238,7 +238,7 @@ def test_a_short_run_is_short_in_every_stage(home: Path, monkeypatch: pytest.Mon
     class Begun(Exception):
         pass
 
-    def train_generator(config: GeneratorTraining, out: Path) -> None:
+    def train_generator(config: GeneratorTraining, out: Path, listen: object) -> None:
         assert (config.steps, config.uncertain_steps, config.vae.steps, config.vae.sharpen_steps) == (20,) * 4
         assert config.scenes == 20 * config.batch
         raise Begun
@@ -253,9 +253,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import dynadiff.training.recipe as recipe
-from dynadiff.training.generator import GeneratorTraining
+from dynadiff.training.generator.stages import GeneratorTraining
 from dynadiff.training.presets import PHANTOM
-from dynadiff.training.vae import VaeTraining
+from dynadiff.training.generator.vae import VaeTraining
 vae = VaeTraining(steps=2, batch=2, sharpen_steps=2, sharpen_batch=2)
 short = GeneratorTraining(scenes=40, vae=vae, steps=2, batch=4, uncertain_steps=2)
 recipe.GeneratorTraining = lambda: short

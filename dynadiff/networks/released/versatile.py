@@ -14,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from torch import Tensor
 
+from dynadiff.networks.layout import LayoutUNet
 from dynadiff.networks.weights import load_strictly, read_weights
 
 FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -28,7 +29,9 @@ def load_unet(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Open a U-Net in diffusers layout; one made of pairs of transformers loses its text branch."""
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None or not _is_dual(path):
-        return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        said = UNet2DConditionModel.load_config(folder, local_files_only=True)
+        kind = UNet2DConditionModel if said["in_channels"] == said["out_channels"] else LayoutUNet
+        return kind.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
     config = UNet2DConditionModel.load_config(folder, local_files_only=True)
     return plain_unet(config, image_branch(read_weights(path)), dtype)
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.generator import load_generator  # noqa: E402
-from dynadiff.networks.versatile import image_branch, load_unet  # noqa: E402
+from dynadiff.networks.released.versatile import image_branch, load_unet  # noqa: E402
 from support.versatile import TEXT, WIDTH, paired, small_unet, small_vae, write_configurations  # noqa: E402
 
 IMAGE = 5  # tokens

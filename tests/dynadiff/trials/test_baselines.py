@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynadiff.evaluation.baselines import nearest, ridge
+from dynadiff.trials.baselines import nearest, ridge
 
 
 def linear_data(n: int, noise: float) -> tuple[np.ndarray, np.ndarray]:

@@ -27,14 +27,16 @@ from dynadiff.networks.generator import (
     to_unit,
 )
 from dynadiff.networks.image_encoder import ImageEncoder, ImageEncoderConfig, encode_pictures
+from dynadiff.networks.layout import layout_tokens
 from dynadiff.networks.sampling import paint
 from dynadiff.phantom.scenes import CATEGORIES, draw, scene
 from dynadiff.training.fit import Stage, fit
+from dynadiff.training.generator.said import Said
+from dynadiff.training.generator.vae import VaeTraining, encode_all, sharpen, train_vae
 from dynadiff.training.logs import Log
 from dynadiff.training.objective import denoising_error, uniform_timesteps
 from dynadiff.training.presets import Training
 from dynadiff.training.processes import open_accelerator
-from dynadiff.training.vae import VaeTraining, encode_all, sharpen, train_vae
 from dynadiff.trials.batches import RandomPictures
 
 FIRST_SCENE = 100_000  # NSD has 73,000 pictures
@@ -52,7 +54,6 @@ class GeneratorTraining:
     category: float = 0.1  # weight of naming the category
     uncertain_steps: int = 2000  # of the U-Net alone, on tokens as uncertain as those that brains give
     uncertain_lr: float = 5e-4
-    least_certain: float = 0.25  # smallest explained variance of such tokens
     ema: float = 0.999
     seed: int = 0
 
@@ -70,7 +71,7 @@ class GeneratorTraining:
         """Those of one stage."""
         return Training(
             steps=steps, batch=self.batch, lr=lr, weight_decay=0.01, warmup=200, clip=1.0, ema=self.ema,
-            precision="bf16", seed=self.seed,
+            precision="auto", seed=self.seed,
         )  # fmt: skip
 
 
@@ -83,8 +84,11 @@ def _stage(name: str, choices: Training, config: GeneratorTraining, out: Path) -
     return Stage(name, choices, out / "work", watch_every=SHEET_EVERY, origin=own)
 
 
-def train_generator(config: GeneratorTraining, out: Path) -> None:
-    """Train from scratch, or go on from the checkpoints in ``out/work``; writes ``out/generator``."""
+def train_generator(config: GeneratorTraining, out: Path, listen: Callable[[Generator, ImageEncoder], Said]) -> None:
+    """Train from scratch, or go on from the checkpoints in ``out/work``; writes ``out/generator``.
+
+    ``listen`` gives what brains say of pictures, by the tokens and latents of the networks that it is given.
+    """
     accelerator = open_accelerator(config.choices(config.steps, config.lr))
     with accelerator.main_process_first():
         pictures, labels = _scenes(config, out / "work")
@@ -94,7 +98,7 @@ def train_generator(config: GeneratorTraining, out: Path) -> None:
     latents = encode_all(generator, pictures)
     _train_together(generator, encoder, pictures, labels, latents, config, out, accelerator)
     if config.uncertain_steps:
-        _train_uncertain(generator, encoder, pictures, latents, config, out, accelerator)
+        _train_uncertain(generator, encoder, pictures, latents, listen, config, out, accelerator)
     if config.vae.sharpen_steps:
         sharpen(generator, pictures, latents, config.vae, out, accelerator)
     if accelerator.is_main_process:
@@ -136,27 +140,22 @@ class Naming(nn.Module):
 
 
 class Uncertainty(nn.Module):
-    """Noise predicted from tokens as uncertain as those that brains give: error per item (b,).
+    """Noise predicted from tokens as uncertain as those that brains give, which ``say`` makes of a picture's own.
 
-    ``blur`` makes them: of tokens, another picture's, their mean, certainty, share of the other picture in the error,
-    and white noise.
+    Error per item (b,). Where the U-Net takes a layout, that is dropped in some items more.
     """
 
-    def __init__(
-        self, generator: Generator, tokens: Tensor, least_certain: float, dropout: float,
-        blur: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
-    ) -> None:  # fmt: skip
+    def __init__(self, generator: Generator, say: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.unet, self._least, self._dropout, self._blur = generator.unet, least_certain, dropout, blur
+        self.unet, self.say, self._dropout = generator.unet, say, dropout
+        self._image_tokens = generator.tokens[0]
         self.abar = nn.Buffer(torch.from_numpy(generator.schedule.alphas_cumprod()).float(), persistent=False)
-        self.all = nn.Buffer(tokens, persistent=False)
-        self.mean = nn.Buffer(tokens.mean(0), persistent=False)
 
     def forward(self, tokens: Tensor, mean: Tensor, deviation: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        other = self.all[torch.tensor([int(rng.integers(len(self.all))) for rng in rngs], device=tokens.device)]
-        certainty = self._least + (1 - self._least) * uniforms(rngs, tokens)
-        seen = self._blur(tokens, other, self.mean, certainty, uniforms(rngs, tokens), normals(rngs, tokens))
-        return dropped_error(self.unet, self.abar, (mean, deviation), seen, self._dropout, rngs)
+        image, layout = self.say(tokens.float(), rngs).tensor_split([self._image_tokens], dim=1)
+        if layout.shape[1]:
+            image = torch.cat([image, layout * (uniforms(rngs, layout) >= self._dropout)], 1)
+        return dropped_error(self.unet, self.abar, (mean, deviation), image, self._dropout, rngs)
 
 
 def dropped_error(
@@ -189,28 +188,20 @@ def _train_together(
 
 def _train_uncertain(
     generator: Generator, encoder: ImageEncoder, pictures: Tensor, latents: tuple[Tensor, Tensor],
-    config: GeneratorTraining, out: Path, accelerator: Accelerator,
+    listen: Callable[[Generator, ImageEncoder], Said], config: GeneratorTraining, out: Path, accelerator: Accelerator,
 ) -> None:  # fmt: skip
-    """The U-Net learns to read `uncertain` tokens, the encoder fixed."""
+    """The U-Net learns from tokens and latents as brains say them, the encoder fixed."""
     encoder.requires_grad_(False).float().cpu()
+    with accelerator.main_process_first():
+        say = listen(generator, encoder)
     tokens = torch.from_numpy(encode_pictures(encoder, pictures.numpy()))
-    columns = {"tokens": tokens, "mean": latents[0], "deviation": latents[1]}
+    own = torch.cat([tokens, layout_tokens(latents[0].float(), generator.tokens[1])], 1)
+    columns = {"tokens": own.half(), "mean": latents[0], "deviation": latents[1]}
     stage = _stage("uncertain", config.choices(config.uncertain_steps, config.uncertain_lr), config, out)
-    objective = Uncertainty(generator, tokens, config.least_certain, config.dropout, uncertain)
+    objective = Uncertainty(generator, say, config.dropout)
     watch = _watch(generator, encoder)
     fit(stage, objective, {"unet": generator.unet}, RandomPictures(columns), accelerator, watch)
     generator.unet.eval()
-
-
-def uncertain(tokens: Tensor, other: Tensor, mean: Tensor, certainty: Tensor, share: Tensor, white: Tensor) -> Tensor:
-    """Tokens as a regression that explains ``certainty`` of their variance would predict them.
-
-    A regression shrinks towards the mean by its explained variance r and errs with variance r (1 − r). Its error is no
-    white noise: it looks like another picture. So here it is a random mixture of ``other`` pictures' tokens and of
-    ``white`` noise of unit variance.
-    """
-    error = share.sqrt() * (other - mean) + (1 - share).sqrt() * white * (other - mean).std()
-    return mean + certainty * (tokens - mean) + (certainty * (1 - certainty)).sqrt() * error
 
 
 def _watch(generator: Generator, encoder: ImageEncoder) -> Callable[[int, Log], None]:

@@ -39,7 +39,7 @@ class VaeTraining:
     def choices(self, steps: int, batch: int, lr: float) -> Training:
         """Those of one stage."""
         return Training(
-            steps=steps, batch=batch, lr=lr, weight_decay=0.0, warmup=100, clip=1.0, precision="bf16", seed=self.seed
+            steps=steps, batch=batch, lr=lr, weight_decay=0.0, warmup=100, clip=1.0, precision="auto", seed=self.seed
         )
 
 

@@ -18,7 +18,7 @@ from torch import nn  # noqa: E402
 from dynadiff.base.errors import UserError  # noqa: E402
 from dynadiff.networks.adapters import add_lora  # noqa: E402
 from dynadiff.networks.model_folder import load_held_out, load_model  # noqa: E402
-from dynadiff.networks.official import Subject, import_official, read_subject  # noqa: E402
+from dynadiff.networks.released.official import Subject, import_official, read_subject  # noqa: E402
 from dynadiff.recordings.held_out import HeldOut  # noqa: E402
 from support.versatile import TEXT, WIDTH, paired, small_unet, small_vae, write_configurations  # noqa: E402
 

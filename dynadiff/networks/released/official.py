@@ -25,7 +25,7 @@ from dynadiff.networks.facts import locate
 from dynadiff.networks.generator import Generator, assemble, save_generator
 from dynadiff.networks.model import Model, ModelConfig
 from dynadiff.networks.model_folder import save_model
-from dynadiff.networks.versatile import image_branch, plain_unet
+from dynadiff.networks.released.versatile import image_branch, plain_unet
 from dynadiff.networks.weights import load_strictly, read_weights
 from dynadiff.recordings.held_out import HeldOut
 from dynadiff.recordings.masks import mask_digest
