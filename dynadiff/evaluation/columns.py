@@ -67,10 +67,21 @@ def scored(
             continue
         same = [scores[key] for scores in by_seed]
         per_trial = np.mean([values for _, values, _ in same], axis=0)
-        low, high = bootstrap_ci(per_trial, names)
-        cell = Cell(column.key, float(per_trial.mean()), low, high, chance, tuple(per_trial.round(6).tolist()))
-        found.append((column, cell))
+        found.append(_cell((column, per_trial, chance), names))
     return found
+
+
+def scored_hues(hues: NDArray[np.float64], names: Sequence[str]) -> list[tuple[Column, Cell]]:
+    """The columns of hues alone: those (n, 2), in degrees, that are said of drawn scenes with these names (n,)."""
+    nothing = np.zeros(len(hues), np.int64)
+    said = Shown(nothing, np.zeros((len(hues), 1, 1), np.uint8), hues)
+    return [_cell(score, names) for score in _hues(said, truth([int(name) for name in names]))]
+
+
+def _cell(score: Score, names: Sequence[str]) -> tuple[Column, Cell]:
+    column, values, chance = score
+    low, high = bootstrap_ci(values, names)
+    return column, Cell(column.key, float(values.mean()), low, high, chance, tuple(values.round(6).tolist()))
 
 
 def _scores(
@@ -112,6 +123,10 @@ def _seen(said: Shown, true: Shown) -> Iterator[Score]:
     shares = {"category named": named, "object F1": object_f1, "overlap of what is where": mean_iou}
     for title, score in shares.items():
         yield Column(f"{JUDGE}: {title}", title, JUDGE, 100, "%", True), score(said, true), _dealt(score, said, true)
+    yield from _hues(said, true)
+
+
+def _hues(said: Shown, true: Shown) -> Iterator[Score]:
     for k, what in enumerate(("object", "background")):
         title, score = f"hue error, {what}", partial(_hue_error, which=k)
         column = Column(f"{JUDGE}: {title}", title, JUDGE, 1, "°", False)

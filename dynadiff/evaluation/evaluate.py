@@ -23,7 +23,7 @@ from torch import Tensor
 from dynadiff.base.errors import UserError
 from dynadiff.base.files import file_digest
 from dynadiff.engines.choice import AS_SET, Sampler
-from dynadiff.evaluation.columns import Eyes, scored
+from dynadiff.evaluation.columns import Eyes, scored, scored_hues
 from dynadiff.evaluation.painting import Kept, batch_of, moved, paint_all
 from dynadiff.evaluation.scored import Averaged, Column, Row, Subject
 from dynadiff.networks.generator import Generator, load_generator, posterior, to_unit
@@ -39,9 +39,10 @@ from dynadiff.networks.model_folder import (
     load_model,
 )
 from dynadiff.networks.sampling import Render
+from dynadiff.phantom.truth import truth
 from dynadiff.recordings.held_out import HeldOut, Lists, Part
 from dynadiff.recordings.nsd import NSD
-from dynadiff.trials.baselines import nearest, ridge
+from dynadiff.trials.baselines import Floats, nearest, ridges
 from dynadiff.trials.divide import judged_on
 from dynadiff.trials.source import Trials, collect, nsd_runs
 from dynadiff.trials.splits import one_repetition, repetitions
@@ -154,7 +155,10 @@ def evaluate(
     kept = Kept(out / "pictures" / subject, origin, accelerator) if out is not None else None
     columns: dict[str, Column] = {}
     rows, galleries = [], {}
-    for decoder, make in _decoders(given, accelerator):
+    for decoder, make in _decoders(given, eyes.scenes is not None, accelerator):
+        if isinstance(make, _Hues):
+            rows.append(Row(decoder, tuple(cell for _, cell in scored_hues(make.said, given.names))))
+            continue
         seeds = how.seeds if make.noisy else how.seeds[:1]
         named = {f"{decoder}, seed {seed}": partial(make.pictures, seed) for seed in seeds}
         painted = [kept.pictures(name, paint) if kept else paint() for name, paint in named.items()]
@@ -197,11 +201,19 @@ class _Decoder:
     noisy: bool = True
 
 
-def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[str, _Decoder]]:
+@dataclass(frozen=True, eq=False)
+class _Hues:
+    """A row that paints nothing, and says hues (n, 2) of object and background, in degrees."""
+
+    said: NDArray[np.float64]
+
+
+def _decoders(given: Judged, scenes: bool, accelerator: Accelerator | None) -> Iterator[tuple[str, "_Decoder | _Hues"]]:
     """The model itself twice, then baselines fitted on the rest of the tree, then the ceiling.
 
     Ridge regression stands there to the VAE's latents, and, where the generator has an image encoder of its own, to the
     tokens from which the unadapted generator paints, with the latents as the layout too where it takes one.
+    Where ``scenes`` are seen, it stands there to their hues as well: how much of a colour is in the windows.
     """
     model, learn = given.model, given.learn
     home = generator_folder(model.config.generator, given.folder)
@@ -218,18 +230,19 @@ def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[
     seen = learn.pictures[learn.seen]
     yield "nearest neighbour, online", _Decoder(lambda _: seen[nearest(learn.online, given.online)], noisy=False)
     latents = latent_means(plain, learn.pictures)[learn.seen]
-    targets = [latents.reshape(len(seen), -1)]
+    targets: list[Floats] = [latents.reshape(len(seen), -1)]
     if encoder is not None:
         own = encode_pictures(encoder, learn.pictures)[learn.seen]
         targets.append(own.reshape(len(seen), -1))
-    fitted = ridge(learn.online, np.hstack(targets), learn.runs, given.online)
-    low, tokens = np.split(fitted, [latents[0].size], axis=1)
+    if scenes:
+        targets.append(_circled(truth([int(name) for name in learn.names]).hues)[learn.seen])
+    low, *others = ridges(learn.online, targets, learn.runs, given.online)
     yield (
         "ridge to VAE latents, online",
         _Decoder(lambda _: render(plain, low.reshape(-1, *latents.shape[1:])), noisy=False),
     )
     if encoder is not None:
-        said = tokens.reshape(-1, *own.shape[1:])
+        said = others[0].reshape(-1, *own.shape[1:])
         yield "ridge to tokens, same generator, online", _Decoder(partial(painted, said))
         if plain.layout:
             layout = layout_tokens(torch.from_numpy(low).reshape(-1, *latents.shape[1:]), plain.tokens[1]).numpy()
@@ -241,6 +254,20 @@ def _decoders(given: Judged, accelerator: Accelerator | None) -> Iterator[tuple[
             "ceiling: the picture through the VAE",
             _Decoder(lambda _: render(plain, latent_means(plain, given.shown)), noisy=False),
         )
+    if scenes:
+        yield "ridge to hues, online, no picture", _Hues(_degrees(others[-1]))
+
+
+def _circled(hues: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Hues (n, 2) in degrees as points of the unit circle (n, 4): a regression knows no angles."""
+    radians = np.deg2rad(hues)
+    return np.hstack([np.cos(radians), np.sin(radians)])
+
+
+def _degrees(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The hues (n, 2) of `_circled` points (n, 4), wherever they lie."""
+    cosines, sines = np.split(points.astype(np.float64), 2, axis=1)
+    return np.asarray(np.rad2deg(np.arctan2(sines, cosines)) % 360)
 
 
 def decoded(

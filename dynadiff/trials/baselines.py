@@ -1,6 +1,6 @@
 """What a decoder has to beat: ridge regression and the nearest training trial. Windows in, targets out; no networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,21 +22,42 @@ def ridge(train: Floats, targets: Floats, runs: NDArray[np.int64], test: Floats)
     All voxels of all volumes are features. Held-out runs, of the numbers (n,) of the training runs, choose the penalty.
     Raises UserError where there is but one.
     """
-    return ridge_at(train, targets, test, ridge_penalty(train, targets, runs))
+    return ridges(train, [targets], runs, test)[0]
+
+
+def ridges(
+    train: Floats, targets: Sequence[Floats], runs: NDArray[np.int64], test: Floats
+) -> list[NDArray[np.float32]]:
+    """`ridge` to targets of several kinds, each (n, d) at a penalty of its own: what they share is computed once."""
+    penalties = ridge_penalties(train, targets, runs)
+    fits: dict[int, NDArray[np.float32]] = {}
+    for penalty in set(penalties):
+        same = [k for k, other in enumerate(penalties) if other == penalty]
+        fitted = ridge_at(train, np.hstack([targets[k] for k in same]), test, penalty)
+        fits |= zip(same, _parted(fitted, [targets[k] for k in same]), strict=True)
+    return [fits[k] for k in range(len(targets))]
 
 
 def ridge_penalty(train: Floats, targets: Floats, runs: NDArray[np.int64]) -> float:
     """The penalty by which every fifth run is told best from the others. Raises UserError where there is but one."""
+    return ridge_penalties(train, [targets], runs)[0]
+
+
+def ridge_penalties(train: Floats, targets: Sequence[Floats], runs: NDArray[np.int64]) -> list[float]:
+    """`ridge_penalty` for each of several kinds of targets."""
     if len(np.unique(runs)) < 2:
         raise UserError("ridge regression leaves runs out to choose its penalty, and has one to learn from: add runs")
-    x, y = _centred(train), _centred(targets)
+    x, y = _centred(train), _centred(np.hstack(targets))
     held = np.unique(runs, return_inverse=True)[1] % FOLDS == 0
     gram, right, project = _normal_equations(x[~held], y[~held])
     values, vectors = eigh(gram, overwrite_a=True)
     left, rotated = project(x[held]) @ vectors, vectors.T @ right
     penalties = PENALTIES * values.mean()
-    fits = (left @ (rotated / (values + penalty)[:, None]) for penalty in penalties)
-    return float(penalties[int(np.argmin([np.square(fit - y[held]).sum() for fit in fits]))])
+    errors = []
+    for penalty in penalties:
+        off = np.square(left @ (rotated / (values + penalty)[:, None]) - y[held])
+        errors.append([part.sum() for part in _parted(off, targets)])
+    return [float(penalties[best]) for best in np.argmin(errors, axis=0)]
 
 
 def ridge_at(train: Floats, targets: Floats, test: Floats, penalty: float) -> NDArray[np.float32]:
@@ -46,6 +67,11 @@ def ridge_at(train: Floats, targets: Floats, test: Floats, penalty: float) -> ND
     gram, right, project = _normal_equations(x - centre, _centred(targets))
     gram[np.diag_indices_from(gram)] += np.float32(penalty)
     return np.asarray(project(z - centre) @ cho_solve(cho_factor(gram, overwrite_a=True), right) + mean, np.float32)
+
+
+def _parted(rows: Floats, targets: Sequence[Floats]) -> list[Floats]:
+    """Rows (m, ...) taken apart as the targets (n, d) lie side by side in them."""
+    return np.split(rows, np.cumsum([part.shape[1] for part in targets])[:-1], axis=1)
 
 
 def _flat(windows: Floats) -> NDArray[np.float32]:

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dynadiff.evaluation.columns import JUDGE, OWN, PIXELS, TEN, Eyes, Remembering, scored
+from dynadiff.evaluation.columns import JUDGE, OWN, PIXELS, TEN, Eyes, Remembering, scored, scored_hues
+from dynadiff.evaluation.evaluate import _circled, _degrees
 from dynadiff.phantom.judge import SceneJudge
 from dynadiff.phantom.scenes import draw, scene
+from dynadiff.phantom.truth import truth
 from dynadiff.scores.pixels import pixel_features
 
 NUMBERS = range(5_000_000, 5_000_060)  # scenes that nobody learns from
@@ -122,3 +126,21 @@ def test_the_space_that_a_decoder_was_trained_in_is_never_first(scenes, shown):
     columns = [column for column, _ in scored(eyes, [shown[:12]], shown[:12], NAMES[:12])]
     assert columns[0].space == (JUDGE if scenes else PIXELS)
     assert OWN in {column.space for column in columns}
+
+
+def test_hues_that_are_said_without_a_picture_stand_in_the_judges_columns_alone(eyes, shown):
+    true = truth(list(NUMBERS)).hues
+    columns = {column.key: column for column, _ in scored(eyes, [shown], shown, NAMES)}
+    for off in (0, 30, 180):
+        found = by_key(scored_hues((true + off) % 360, NAMES))
+        assert list(found) == [f"{JUDGE}: hue error, object", f"{JUDGE}: hue error, background"]
+        for key, (column, cell) in found.items():
+            assert column == columns[key]
+            np.testing.assert_allclose(cell.per_trial, off, atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 359.9), st.floats(0, 359.9)), min_size=1, max_size=5), st.floats(0.1, 9))
+def test_a_hue_is_a_direction_whatever_its_length(hues, length):
+    hues = np.array(hues)
+    back = _degrees((length * _circled(hues)).astype(np.float32))
+    assert np.abs((back - hues + 180) % 360 - 180).max() < 1e-2

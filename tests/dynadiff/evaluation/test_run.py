@@ -80,7 +80,7 @@ def test_any_generator_and_several_subjects(shared, tree, tmp_path, dynadiff, no
     assert "mean ± standard error over 2 subjects" in said
     assert [row.decoder for row in found.subjects[0].rows] == [
         "Dynadiff, online", "Dynadiff, offline cleaning", "nearest neighbour, online", "ridge to VAE latents, online",
-        "ceiling: the picture through the VAE",
+        "ceiling: the picture through the VAE", "ridge to hues, online, no picture",
     ]  # fmt: skip
     for subject in found.subjects:
         assert len(set(subject.trials)) == len(subject.trials)  # one repetition of each picture
@@ -115,7 +115,9 @@ def test_label_maps_of_the_pictures_it_put_out_give_miou(shared, tree, tmp_path,
     assert code == 0, wrong
     found = load_evaluation(out)
     assert not any("mIoU" in one for one in found.missing)
-    for row in found.subjects[0].rows:
+    *painted, hues = found.subjects[0].rows
+    assert hues.cell("miou") is None  # it paints nothing
+    for row in painted:
         cell = row.cell("miou")
         assert 0 < cell.low <= cell.mean <= cell.high <= 1
         assert 0 < cell.chance < 1

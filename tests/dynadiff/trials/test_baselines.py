@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynadiff.trials.baselines import nearest, ridge
+from dynadiff.trials.baselines import nearest, ridge, ridge_penalties, ridges
 
 
 def linear_data(n: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -41,3 +41,14 @@ def test_a_window_of_no_values_is_nobodys_nearest() -> None:
     found = nearest(x[:10], x[5:])
     assert 3 not in found
     assert found[:5].tolist() == [5, 6, 7, 8, 9]
+
+
+def test_targets_of_several_kinds_have_penalties_of_their_own_and_fits_of_their_own() -> None:
+    x, clear = linear_data(120, 0.01)
+    noise = np.random.default_rng(2).standard_normal((120, 2)).astype(np.float32)
+    runs = np.arange(80) // 8
+    penalties = ridge_penalties(x[:80], [clear[:80], noise[:80]], runs)
+    assert penalties[0] < penalties[1]
+    together = ridges(x[:80], [clear[:80], noise[:80], clear[:80, :1]], runs, x[80:])
+    for fitted, targets in zip(together, (clear, noise, clear[:, :1]), strict=True):
+        np.testing.assert_allclose(fitted, ridge(x[:80], targets[:80], runs, x[80:]), atol=1e-3)
